@@ -1,0 +1,62 @@
+package audit
+
+import (
+	"time"
+
+	"github.com/bailiff-secrets/bailiff/policy"
+)
+
+// Schema is the version of Record.
+const Schema = 1
+
+// Stage says when a record was made: before a target was reached, or before an answer was released.
+type Stage string
+
+// The stages. An Event is neither: it is something that Bailiff did by itself (start, expiry, a revocation).
+const (
+	StageRequest  Stage = "request"
+	StageResponse Stage = "response"
+	StageEvent    Stage = "event"
+)
+
+// Status says how a request ended.
+type Status string
+
+// The statuses.
+const (
+	OK      Status = "ok"      // served
+	Denied  Status = "denied"  // a policy said no, or the caller is not known
+	Refused Status = "refused" // not a request that can be judged: odd path, too large, unsupported
+	Failed  Status = "error"   // allowed, but the target or Bailiff could not serve it
+	Begun   Status = "begun"   // StageRequest only: about to reach the target
+)
+
+// Record is one line of the trail. It never holds a secret value.
+// Seq, Time and Chain are set by Log.Append; Time is set only where it is zero.
+type Record struct {
+	V          int          `json:"v"`
+	Seq        uint64       `json:"seq"` // 1, 2, 3, …, without a gap
+	Time       time.Time    `json:"time"`
+	Stage      Stage        `json:"stage"`
+	Status     Status       `json:"status"`
+	RequestID  string       `json:"request_id,omitempty"`
+	Node       string       `json:"node,omitempty"`
+	Via        string       `json:"via,omitempty"` // hvp, usc, api, console, system
+	Identity   string       `json:"identity,omitempty"`
+	AccessID   string       `json:"access_id,omitempty"` // also of a refused credential, where its form was right
+	KeyID      string       `json:"key_id,omitempty"`
+	Method     string       `json:"auth_method,omitempty"`
+	ClientAddr string       `json:"client_addr,omitempty"`
+	UserAgent  string       `json:"user_agent,omitempty"`
+	Op         string       `json:"op,omitempty"`
+	Path       string       `json:"path,omitempty"`
+	Mount      string       `json:"mount,omitempty"`
+	Target     string       `json:"target,omitempty"`
+	Rule       *policy.Rule `json:"rule,omitempty"`
+	Code       int          `json:"code,omitempty"`  // the target's own answer code, where it gave one
+	Error      string       `json:"error,omitempty"` // a class or a message without values
+	Micros     int64        `json:"micros,omitempty"`
+	LeaseID    string       `json:"lease_id,omitempty"`
+	Principal  string       `json:"principal,omitempty"` // the name made or ended on the target
+	Detail     string       `json:"detail,omitempty"`    // for events and changes: what changed, in words
+}

@@ -1,0 +1,113 @@
+package gate
+
+import (
+	"context"
+	"io"
+	"net/netip"
+	"net/url"
+	"time"
+
+	"github.com/bailiff-secrets/bailiff/identity"
+	"github.com/bailiff-secrets/bailiff/internal/secret"
+	"github.com/bailiff-secrets/bailiff/policy"
+)
+
+// Door says which way a request came in.
+type Door string
+
+// The doors.
+const (
+	HVP    Door = "hvp"
+	USC    Door = "usc"
+	API    Door = "api"
+	System Door = "system"
+)
+
+// Request is one operation on one Vault path, whichever door it came through.
+// A door fills the first group and passes it to Gate.Do, which fills the second.
+type Request struct {
+	ID          string // 32 hex digits in Vault's form; Do makes one where it is empty
+	Via         Door
+	Token       secret.Value     // the credential as presented; never sent on
+	Op          policy.Operation // doors say Update for every write; Do finds out whether it is a Create
+	Path        string           // canonical (vpath.Parse), without the leading /v1/
+	Query       url.Values       // without the parameters that chose Op (list, help)
+	ContentType string
+	Body        io.Reader // nil where there is none; already limited by the door
+	BodyLen     int64     // bytes, or -1 where not known
+	ClientAddr  netip.Addr
+	UserAgent   string
+	Index       string // X-Vault-Index, passed on
+	Start       time.Time
+
+	Caller   identity.Caller
+	Decision policy.Decision
+	Mount    *Mount
+	Rest     string // Path below Mount.Path
+
+	changes bool
+}
+
+// Status is how a Response ended, in words that each door maps to its own wire.
+type Status int
+
+// The statuses of an answer.
+const (
+	OK        Status = iota // with Data, or with Raw
+	NoContent               // done, nothing to say
+	Accepted                // will be done; the promise is durable
+	Missing                 // nothing there: Vault's 404 with an empty list of errors
+)
+
+// Response is what a Backend answers: Data (our own answer) or Raw (a target's answer, streamed), never both.
+type Response struct {
+	Status   Status
+	Data     map[string]any
+	Bare     bool // Data is the whole body (sys/health, sys/seal-status), not wrapped in Vault's envelope
+	Lease    *Lease
+	Warnings []string
+	Raw      *Raw
+
+	// For the record; never sent to the client.
+	Principal string // name made or ended on the target
+	LeaseID   string // where Lease is nil but one was touched
+	Detail    string // what changed, in words, without values
+}
+
+// Lease is the part of an answer that says how long its credential is kept.
+type Lease struct {
+	ID        string
+	Renewable bool
+	Duration  time.Duration
+}
+
+// Raw is a target's own answer. Whoever receives it must close Body.
+type Raw struct {
+	Code   int // as the target gave it
+	Header []Field
+	Body   io.ReadCloser
+	Length int64 // of Body in bytes, or -1
+}
+
+// Field is one header line that may be passed on.
+type Field struct{ Name, Value string }
+
+// Backend serves a mount: a Vault behind (upstream), the broker, sys.
+// Serve is reached only by a request that Gate has judged and, where it changes a target, recorded.
+// It must honour ctx and be safe for concurrent use. Errors are *Error where the caller should learn more than
+// that something went wrong.
+type Backend interface {
+	Serve(ctx context.Context, r *Request) (*Response, error)
+}
+
+// Exister is a Backend that can tell a create from an update. Exists is asked only when policy allows one of the two
+// and not the other. known is false where the backend can't tell; the write then counts as an update, as in Vault.
+type Exister interface {
+	Exists(ctx context.Context, r *Request) (exists, known bool, err error)
+}
+
+// Changer is a Backend for which the operation alone doesn't tell whether a target is changed (a read that issues).
+// Without it every operation but read, list and help counts as a change.
+type Changer interface {
+	Changes(r *Request) bool
+}

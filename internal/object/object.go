@@ -1,0 +1,169 @@
+// Package object owns what an operator declares: targets, mounts, producers, connectors, policies, roles, identities.
+package object
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/bailiff-secrets/bailiff/internal/secret"
+)
+
+// Kind is the type of an object.
+type Kind string
+
+// The kinds, in the order in which apply creates them.
+const (
+	KindTarget    Kind = "target"
+	KindMount     Kind = "mount"
+	KindProducer  Kind = "producer"
+	KindConnector Kind = "connector"
+	KindPolicy    Kind = "policy"
+	KindRole      Kind = "role"
+	KindIdentity  Kind = "identity"
+)
+
+// Kinds lists every kind in the order in which apply creates them; deletion goes the other way.
+var Kinds = []Kind{KindTarget, KindMount, KindProducer, KindConnector, KindPolicy, KindRole, KindIdentity}
+
+// ErrNotFound is returned for an object that is not there.
+var ErrNotFound = errors.New("object not found")
+
+// ErrConflict is returned when an object's version is not the expected one.
+var ErrConflict = errors.New("the object has changed meanwhile")
+
+// Record is an object as it is stored.
+type Record struct {
+	Kind      Kind
+	Name      string // for a producer "<mount>/<name>"
+	Version   int64  // 1, 2, 3, …: set by the store
+	Body      json.RawMessage
+	Secrets   map[string]secret.Value // by field name, as "token"; sealed at rest
+	Source    string                  // "apply" for objects that came from files, else "api"
+	UpdatedAt time.Time
+	UpdatedBy string // identity
+}
+
+// Change is one step of an atomic write.
+type Change struct {
+	Record Record // Version is ignored
+	Expect int64  // the version that must be there now; 0: the object must not exist
+	Delete bool
+}
+
+// Store keeps objects. Apply is durable on return and all or nothing: with one wrong version it fails with ErrConflict
+// and changes nothing. All methods are safe for concurrent use.
+type Store interface {
+	Apply(ctx context.Context, changes []Change) error
+	// Object finds one; ErrNotFound where there is none.
+	Object(ctx context.Context, kind Kind, name string) (Record, error)
+	// Objects lists every object by kind (in the order of Kinds) and name.
+	Objects(ctx context.Context) ([]Record, error)
+}
+
+// Target is an outside system and how to reach it.
+type Target struct {
+	Name           string       `json:"name"`
+	Type           string       `json:"type"`              // vault, postgres
+	Address        string       `json:"address,omitempty"` // vault: base URL; postgres: a postgres:// URL without user and password
+	Namespace      string       `json:"namespace,omitempty"`
+	CACert         string       `json:"ca_cert,omitempty"` // PEM
+	TLSServerName  string       `json:"tls_server_name,omitempty"`
+	TLSSkipVerify  bool         `json:"tls_skip_verify,omitempty"`
+	Timeout        Duration     `json:"timeout,omitzero"` // of one call; default 10s
+	Auth           *VaultAuth   `json:"auth,omitempty"`    // vault
+	Username       string       `json:"username,omitempty"`
+	Password       secret.Value `json:"-"`
+	MaxConnections int          `json:"max_connections,omitempty"` // postgres; default 16
+}
+
+// VaultAuth is how Bailiff logs in to a Vault target.
+type VaultAuth struct {
+	Method   string       `json:"method"` // token, approle
+	Mount    string       `json:"mount,omitempty"`
+	RoleID   string       `json:"role_id,omitempty"`
+	Token    secret.Value `json:"-"`
+	SecretID secret.Value `json:"-"`
+}
+
+// Mount is a path prefix and what serves it.
+type Mount struct {
+	Path        string   `json:"path"` // "secret", without slashes at its ends
+	Type        string   `json:"type"` // vault (pass-through), broker
+	Target      string   `json:"target,omitempty"`
+	RemotePath  string   `json:"remote_path,omitempty"` // the mount's name on the target; default Path
+	Engine      string   `json:"engine,omitempty"`      // kv, transit, …: as the target calls it; broker: "database"
+	KVVersion   int      `json:"kv_version,omitempty"`
+	Description string   `json:"description,omitempty"`
+	DefaultTTL  Duration `json:"default_ttl,omitzero"`
+	MaxTTL      Duration `json:"max_ttl,omitzero"`
+}
+
+// Producer says how one kind of credential is made: what Vault calls a role of a secrets engine.
+type Producer struct {
+	Mount                string   `json:"mount"`
+	Name                 string   `json:"name"`
+	Target               string   `json:"target"`
+	DefaultTTL           Duration `json:"default_ttl,omitzero"`
+	MaxTTL               Duration `json:"max_ttl,omitzero"`
+	CreationStatements   []string `json:"creation_statements,omitempty"`
+	RenewStatements      []string `json:"renew_statements,omitempty"`
+	RevocationStatements []string `json:"revocation_statements,omitempty"`
+	ScramIterations      int      `json:"scram_iterations,omitempty"`
+	PasswordAuth         string   `json:"password_authentication,omitempty"` // scram-sha-256 (default), password
+}
+
+// Connector is a USC name for one KV mount, or for every KV mount of a Vault target.
+type Connector struct {
+	Name        string `json:"name"`
+	Target      string `json:"target,omitempty"` // secret ids are <mount>/<path>
+	Mount       string `json:"mount,omitempty"`  // secret ids are <path>
+	Description string `json:"description,omitempty"`
+}
+
+// Policy is a set of rules in Vault's ACL language.
+type Policy struct {
+	Name  string `json:"name"`
+	Rules string `json:"rules"`
+}
+
+// Role binds policies to identities.
+type Role struct {
+	Name       string   `json:"name"`
+	Policies   []string `json:"policies,omitempty"`
+	Identities []string `json:"identities,omitempty"`
+}
+
+// Identity is who may call. Its access keys are kept apart.
+type Identity struct {
+	Name        string            `json:"name"`
+	AccessID    string            `json:"access_id,omitempty"` // chosen by Bailiff at creation
+	Description string            `json:"description,omitempty"`
+	Roles       []string          `json:"roles,omitempty"`
+	Metadata    map[string]string `json:"metadata,omitempty"`
+	Disabled    bool              `json:"disabled,omitempty"`
+}
+
+// Duration is a time.Duration that is written in words ("1h30m") in JSON and HCL.
+type Duration time.Duration
+
+// MarshalText writes d in words.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText reads words; a bare number is seconds, as in Vault.
+func (d *Duration) UnmarshalText(b []byte) error {
+	if len(b) == 0 {
+		*d = 0
+		return nil
+	}
+	x, err := time.ParseDuration(string(b))
+	if err != nil {
+		x, err = time.ParseDuration(string(b) + "s")
+	}
+	*d = Duration(x)
+	return err
+}
+
+// IsZero lets encoding/json leave it out.
+func (d Duration) IsZero() bool { return d == 0 }

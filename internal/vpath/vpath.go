@@ -1,0 +1,2 @@
+// Package vpath turns a request target into the one path that is judged and sent on.
+package vpath
