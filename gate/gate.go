@@ -1,2 +1,30 @@
 // Package gate is the one way to a backend: who, where, may it, record, serve, record.
 package gate
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/bailiff-secrets/bailiff/audit"
+	"github.com/bailiff-secrets/bailiff/identity"
+	"github.com/bailiff-secrets/bailiff/internal/secret"
+	"github.com/bailiff-secrets/bailiff/policy"
+)
+
+// Authenticator turns a presented credential into a Caller. It is safe for concurrent use. A credential that isn't good
+// is identity.ErrUnauthenticated (possibly wrapped in *identity.Refusal); the Caller then holds what may be recorded of it.
+type Authenticator interface {
+	Authenticate(ctx context.Context, token secret.Value, from netip.Addr) (identity.Caller, error)
+}
+
+// Recorder keeps the trail. Append is durable on return and safe for concurrent use; after an error nothing that the
+// records describe may be released. *audit.Log is one.
+type Recorder interface {
+	Append(ctx context.Context, records ...*audit.Record) error
+}
+
+// Policies finds the compiled rules of a set of policy names. It never fails: a name that is not there grants nothing.
+// It is safe for concurrent use and caches.
+type Policies interface {
+	ACL(names []string) *policy.ACL
+}

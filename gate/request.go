@@ -68,6 +68,10 @@ type Response struct {
 	Warnings []string
 	Raw      *Raw
 
+	// Abandon is called once when the answer can't be released (no record could be kept, or the client is gone before the
+	// first byte): what was issued must then be ended. It must not block on a target. May be nil.
+	Abandon func()
+
 	// For the record; never sent to the client.
 	Principal string // name made or ended on the target
 	LeaseID   string // where Lease is nil but one was touched
@@ -104,6 +108,17 @@ type Backend interface {
 // and not the other. known is false where the backend can't tell; the write then counts as an update, as in Vault.
 type Exister interface {
 	Exists(ctx context.Context, r *Request) (exists, known bool, err error)
+}
+
+// Judge is a Backend with paths that any known caller may use and that show a caller only what is theirs
+// (sys/internal/ui/mounts, a token's own lookup): policy is not asked for those, the record is kept all the same.
+type Judge interface {
+	Open(r *Request) bool
+}
+
+// Guarded is a Backend with paths that need the sudo capability beside the one for the operation, as some of Vault's do.
+type Guarded interface {
+	NeedsSudo(r *Request) bool
 }
 
 // Changer is a Backend for which the operation alone doesn't tell whether a target is changed (a read that issues).

@@ -1,0 +1,2 @@
+// Package hvp speaks the HashiCorp Vault HTTP dialect and does nothing else.
+package hvp

@@ -1,0 +1,2 @@
+// Package arch holds the import rule as a table and a test.
+package arch

@@ -1,0 +1,2 @@
+// Package config reads HCL files: the server's configuration and the objects that apply takes.
+package config

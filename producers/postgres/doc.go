@@ -1,0 +1,2 @@
+// Package postgres makes roles on PostgreSQL servers.
+package postgres

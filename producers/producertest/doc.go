@@ -1,0 +1,2 @@
+// Package producertest is the contract of a producer as tests.
+package producertest

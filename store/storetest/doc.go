@@ -1,0 +1,2 @@
+// Package storetest is the contract of a store as tests.
+package storetest

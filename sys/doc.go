@@ -1,0 +1,2 @@
+// Package sys serves the paths that are Bailiff's own: sys/ and auth/token/.
+package sys
