@@ -28,3 +28,13 @@ type Recorder interface {
 type Policies interface {
 	ACL(names []string) *policy.ACL
 }
+
+// Doer is the gate as doors see it; *Gate is one.
+type Doer interface {
+	// Do serves r: who, where, may it, record, serve, record. Errors are identity.ErrUnauthenticated, ErrDenied, ErrNoRecord,
+	// *Error, or anything else, which is internal. Whoever gets a Response owns its Raw.Body.
+	Do(ctx context.Context, r *Request) (*Response, error)
+	// Refuse records that r can't be judged (an odd path, a body over the limit) and returns what to answer: a *Error of kind,
+	// or ErrNoRecord. r.Path holds the path as it came; it is recorded quoted and cut.
+	Refuse(ctx context.Context, r *Request, kind Kind, why string) error
+}
