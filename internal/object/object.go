@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/bailiff-secrets/bailiff/internal/secret"
@@ -26,6 +27,9 @@ const (
 
 // Kinds lists every kind in the order in which apply creates them; deletion goes the other way.
 var Kinds = []Kind{KindTarget, KindMount, KindProducer, KindConnector, KindPolicy, KindRole, KindIdentity}
+
+// Valid says whether k is one of Kinds.
+func (k Kind) Valid() bool { return slices.Contains(Kinds, k) }
 
 // ErrNotFound is returned for an object that is not there.
 var ErrNotFound = errors.New("object not found")
@@ -72,7 +76,7 @@ type Target struct {
 	TLSServerName  string       `json:"tls_server_name,omitempty"`
 	TLSSkipVerify  bool         `json:"tls_skip_verify,omitempty"`
 	Timeout        Duration     `json:"timeout,omitzero"` // of one call; default 10s
-	Auth           *VaultAuth   `json:"auth,omitempty"`    // vault
+	Auth           *VaultAuth   `json:"auth,omitempty"`   // vault
 	Username       string       `json:"username,omitempty"`
 	Password       secret.Value `json:"-"`
 	MaxConnections int          `json:"max_connections,omitempty"` // postgres; default 16
@@ -144,26 +148,3 @@ type Identity struct {
 	Metadata    map[string]string `json:"metadata,omitempty"`
 	Disabled    bool              `json:"disabled,omitempty"`
 }
-
-// Duration is a time.Duration that is written in words ("1h30m") in JSON and HCL.
-type Duration time.Duration
-
-// MarshalText writes d in words.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
-
-// UnmarshalText reads words; a bare number is seconds, as in Vault.
-func (d *Duration) UnmarshalText(b []byte) error {
-	if len(b) == 0 {
-		*d = 0
-		return nil
-	}
-	x, err := time.ParseDuration(string(b))
-	if err != nil {
-		x, err = time.ParseDuration(string(b) + "s")
-	}
-	*d = Duration(x)
-	return err
-}
-
-// IsZero lets encoding/json leave it out.
-func (d Duration) IsZero() bool { return d == 0 }

@@ -32,11 +32,3 @@ type Plan struct {
 	Steps    []Step   `json:"steps"`
 	Warnings []string `json:"warnings,omitempty"`
 }
-
-// The contract of this package, beside the types:
-//
-//	Decode(rec Record) (any, error)      // *Target, *Mount, …: strict (an unknown field is an error), secrets filled in from rec.Secrets
-//	Encode(v any) (Record, error)        // the other way: secrets leave Body for Secrets
-//	Check(records []Record) error        // the whole set: every object valid by itself, every reference resolves, no mount in
-//	                                     // another; *Problem with Kind, Name, Field, Msg and Hint, joined by errors.Join
-//	Diff(now, want []Record, prune bool) Plan // prune: objects of Source "apply" that want lacks are deleted
