@@ -90,7 +90,7 @@ func (e *Env) startPostgres(ctx context.Context, bin string) (*PostgresServer, e
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	if err := s.start(ctx); err != nil {
-		return nil, err
+		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	return s, nil
 }

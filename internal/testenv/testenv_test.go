@@ -208,6 +208,7 @@ func TestPostgresKeepsItsDataOverARestart(t *testing.T) {
 }
 
 func TestAClosedServerLeavesNothingBehind(t *testing.T) {
+	t.Setenv("TMPDIR", emptyDirForAnybody(t))
 	env, err := testenv.New(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -228,6 +229,28 @@ func TestAClosedServerLeavesNothingBehind(t *testing.T) {
 	if _, err := env.StartPostgres(t.Context()); err == nil {
 		t.Error("a closed Env starts servers")
 	}
+	left, err := filepath.Glob(filepath.Join(os.TempDir(), "bailiff-postgres-*"))
+	if err != nil || len(left) != 0 {
+		t.Errorf("left in the temporary directory: got %q, %v, want nothing", left, err)
+	}
+}
+
+// emptyDirForAnybody is a directory that a server may use which runs as somebody else.
+func emptyDirForAnybody(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "bailiff-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 func TestAServerThatCannotStartSaysWhatItWrote(t *testing.T) {

@@ -69,7 +69,7 @@ func (e *Env) startVault(ctx context.Context, bin string, o VaultOptions) (*Vaul
 		Dir:  dir,
 	})
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	v := &VaultServer{Process: p, Addr: "http://" + loopback(o.Port), RootToken: o.RootToken}
 	if err := p.WaitReady(ctx, v.probe); err != nil {
