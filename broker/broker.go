@@ -1,0 +1,267 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/bailiff-secrets/bailiff/gate"
+)
+
+// Config is what a Broker needs. The zero value of an optional field is its default.
+type Config struct {
+	Store    Store         // required
+	Catalog  Catalog       // required
+	Recorder gate.Recorder // required; *audit.Log is one
+	Node     string        // the name of this process in the trail
+	Logger   *slog.Logger  // default: discards
+
+	// Fault is called at the points named in doc.go, for tests that end the process there. Normally nil.
+	Fault func(point string)
+
+	IssueTimeout  time.Duration // of one issue from its intent to its answer, and so its intent deadline; default 30 s
+	RenewTimeout  time.Duration // of one renewal on the target; default 30 s
+	RevokeTimeout time.Duration // of one revocation on the target; default 30 s
+	SyncTimeout   time.Duration // how long a synchronous Revoke waits for the result; default 60 s
+	ClockMargin   time.Duration // how far the target's clock may be from ours; default 5 s
+
+	RetryMin   time.Duration // first wait after a failed revocation; default 1 s
+	RetryMax   time.Duration // longest wait; default 15 min
+	StuckAfter int           // failures after which a lease is Stuck; default 8
+	StuckRetry time.Duration // wait between tries of a Stuck lease; default 1 h
+
+	Workers int           // revocations at a time on one target; default 8
+	Queue   int           // revocations that wait for a worker of one target; default 64
+	Batch   int           // leases that one look at the store brings; default 500
+	Poll    time.Duration // longest time between two looks at the store; default 1 s
+
+	DefaultTTL time.Duration // where neither role nor mount has one; default 768 h
+	MaxTTL     time.Duration // no lease lives longer; default 768 h
+}
+
+// storeTimeout bounds one write that must be tried although whoever asked for it is gone.
+const storeTimeout = 10 * time.Second
+
+// setDefaults fills the zero fields and checks the others.
+func (c *Config) setDefaults() error {
+	switch {
+	case c.Store == nil:
+		return errors.New("broker: a store is required")
+	case c.Catalog == nil:
+		return errors.New("broker: a catalogue is required")
+	case c.Recorder == nil:
+		return errors.New("broker: a recorder is required")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Fault == nil {
+		c.Fault = func(string) {}
+	}
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{
+		{&c.IssueTimeout, 30 * time.Second}, {&c.RenewTimeout, 30 * time.Second}, {&c.RevokeTimeout, 30 * time.Second},
+		{&c.SyncTimeout, time.Minute}, {&c.ClockMargin, 5 * time.Second},
+		{&c.RetryMin, time.Second}, {&c.RetryMax, 15 * time.Minute}, {&c.StuckRetry, time.Hour},
+		{&c.Poll, time.Second}, {&c.DefaultTTL, 768 * time.Hour}, {&c.MaxTTL, 768 * time.Hour},
+	} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+		if *d.field < 0 {
+			return errors.New("broker: a duration is negative")
+		}
+	}
+	for _, n := range []struct {
+		field *int
+		value int
+	}{{&c.StuckAfter, 8}, {&c.Workers, 8}, {&c.Queue, 64}, {&c.Batch, 500}} {
+		if *n.field == 0 {
+			*n.field = n.value
+		}
+		if *n.field < 0 {
+			return errors.New("broker: a count is negative")
+		}
+	}
+	if c.RetryMax < c.RetryMin {
+		return errors.New("broker: the longest wait between tries is shorter than the first")
+	}
+	return nil
+}
+
+// Broker issues, renews and revokes leases. It is a gate.Backend and safe for concurrent use. Issue, Renew and Revoke
+// work without Run, but what is to be revoked is revoked only while Run runs.
+type Broker struct {
+	cfg   Config
+	log   *slog.Logger
+	locks keyed // one at a time for what reads a lease and writes it back
+
+	lanes   *lanes
+	waiters waiters
+	alarm   alarm
+	counts  counters
+}
+
+// New checks cfg and returns a Broker. It starts nothing.
+func New(cfg Config) (*Broker, error) {
+	if err := cfg.setDefaults(); err != nil {
+		return nil, err
+	}
+	b := &Broker{cfg: cfg, log: cfg.Logger}
+	b.locks.held = make(map[string]chan struct{})
+	b.waiters.byID = make(map[string][]chan error)
+	b.alarm.ring = make(chan struct{}, 1)
+	b.counts.byTarget = make(map[string]*Counts)
+	b.lanes = newLanes(cfg.Queue, cfg.Workers, b.alarm.now)
+	return b, nil
+}
+
+// now is the time as it is written to the store: UTC, in milliseconds, without a monotonic reading.
+func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
+
+// Run looks for due work and does it until ctx ends; then it waits for what it started. A revocation that ctx cuts off
+// stays due. Run returns nil when ctx ended, and must not be called twice at a time.
+func (b *Broker) Run(ctx context.Context) error {
+	if !b.lanes.open(ctx, b.work) {
+		return errors.New("broker: it runs already")
+	}
+	defer b.lanes.close()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		case <-b.alarm.ring:
+		}
+		wait, err := b.round(ctx)
+		if err != nil && ctx.Err() == nil {
+			b.log.Error("due leases cannot be read", "error", err)
+		}
+		timer.Reset(wait)
+	}
+}
+
+// alarm wakes the due loop before its time.
+type alarm struct {
+	ring chan struct{}
+
+	mu    sync.Mutex
+	until time.Time // when the loop will look again by itself
+}
+
+// at wakes the loop where it would sleep past t.
+func (a *alarm) at(t time.Time) {
+	a.mu.Lock()
+	early := t.Before(a.until)
+	a.mu.Unlock()
+	if early {
+		a.now()
+	}
+}
+
+func (a *alarm) now() {
+	select {
+	case a.ring <- struct{}{}:
+	default:
+	}
+}
+
+func (a *alarm) sleeping(until time.Time) {
+	a.mu.Lock()
+	a.until = until
+	a.mu.Unlock()
+}
+
+// waiters are those who want to know how the next revocation of a lease ends.
+type waiters struct {
+	mu   sync.Mutex
+	byID map[string][]chan error
+}
+
+func (w *waiters) add(id string) chan error {
+	c := make(chan error, 1)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.byID[id] = append(w.byID[id], c)
+	return c
+}
+
+func (w *waiters) remove(id string, c chan error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	list := w.byID[id]
+	for i, x := range list {
+		if x == c {
+			list = append(list[:i:i], list[i+1:]...)
+			break
+		}
+	}
+	if len(list) == 0 {
+		delete(w.byID, id)
+		return
+	}
+	w.byID[id] = list
+}
+
+func (w *waiters) tell(id string, err error) {
+	w.mu.Lock()
+	list := w.byID[id]
+	delete(w.byID, id)
+	w.mu.Unlock()
+	for _, c := range list {
+		c <- err
+	}
+}
+
+// keyed is a lock for each lease that is being read and written back.
+type keyed struct {
+	mu   sync.Mutex
+	held map[string]chan struct{}
+}
+
+// lock waits for the lease id, or for ctx to end.
+func (k *keyed) lock(ctx context.Context, id string) (unlock func(), err error) {
+	for {
+		k.mu.Lock()
+		c, busy := k.held[id]
+		if !busy {
+			unlock := k.take(id)
+			k.mu.Unlock()
+			return unlock, nil
+		}
+		k.mu.Unlock()
+		select {
+		case <-c:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// tryLock is lock without waiting.
+func (k *keyed) tryLock(id string) (unlock func(), ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, busy := k.held[id]; busy {
+		return nil, false
+	}
+	return k.take(id), true
+}
+
+// take holds id. The caller holds k.mu.
+func (k *keyed) take(id string) (unlock func()) {
+	c := make(chan struct{})
+	k.held[id] = c
+	return func() {
+		k.mu.Lock()
+		delete(k.held, id)
+		k.mu.Unlock()
+		close(c)
+	}
+}

@@ -1,0 +1,185 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/bailiff-secrets/bailiff/gate"
+)
+
+// Lookup finds a lease in any state, also Revoked. An error is a *gate.Error; of a lease that isn't there it wraps
+// ErrNoLease.
+func (b *Broker) Lookup(ctx context.Context, id string) (*Lease, error) {
+	l, err := b.cfg.Store.Lease(ctx, id)
+	if errors.Is(err, ErrNoLease) {
+		return nil, noLease()
+	}
+	if err != nil {
+		return nil, &gate.Error{Kind: gate.Unavailable, Msg: "the lease can't be read now", Err: err}
+	}
+	return l, nil
+}
+
+// List pages through leases by Seq.
+func (b *Broker) List(ctx context.Context, f Filter) ([]*Lease, error) {
+	list, err := b.cfg.Store.List(ctx, f)
+	if err != nil {
+		return nil, &gate.Error{Kind: gate.Unavailable, Msg: "leases can't be read now", Err: err}
+	}
+	return list, nil
+}
+
+// Revoke marks a lease for revocation at once and returns when that is durable: from then on it will be ended, whatever
+// happens. With sync it also waits for the result and returns an error where the credential is not ended yet; the
+// revocation then goes on. A lease that is revoked already is no error; one that isn't there wraps ErrNoLease.
+func (b *Broker) Revoke(ctx context.Context, id string, sync bool) error {
+	l, err := b.Lookup(ctx, id)
+	if err != nil {
+		return err
+	}
+	return b.revoke(ctx, l, sync)
+}
+
+// Retry makes the next try of a revocation due now. A lease that is not being revoked is left alone: gate.Invalid.
+func (b *Broker) Retry(ctx context.Context, id string) error {
+	l, err := b.Lookup(ctx, id)
+	if err != nil {
+		return err
+	}
+	if l.State != Revoking && l.State != Stuck {
+		return gate.Errorf(gate.Invalid, "the lease is not being revoked")
+	}
+	return b.mark(ctx, l)
+}
+
+// RevokePrefix marks every open lease whose ID begins with prefix for revocation and says how many there were. With sync
+// it waits for all of them; err then says how many are not ended yet. Leases issued meanwhile may be missed.
+func (b *Broker) RevokePrefix(ctx context.Context, prefix string, sync bool) (n int, err error) {
+	if prefix == "" {
+		return 0, gate.Errorf(gate.Invalid, "the prefix is empty")
+	}
+	var all errgroup.Group
+	all.SetLimit(64)
+	results := make(chan error, 1)
+	var failures []error
+	collected := make(chan struct{})
+	go func() {
+		defer close(collected)
+		for err := range results {
+			failures = append(failures, err)
+		}
+	}()
+	f := Filter{Prefix: prefix, Limit: 1000}
+	for {
+		page, lerr := b.List(ctx, f)
+		if lerr != nil {
+			err = lerr
+			break
+		}
+		for _, l := range page {
+			all.Go(func() error {
+				if err := b.revoke(ctx, l, sync); err != nil {
+					results <- err
+				}
+				return nil
+			})
+		}
+		n += len(page)
+		if len(page) < f.Limit {
+			break
+		}
+		f.AfterSeq = page[len(page)-1].Seq
+	}
+	_ = all.Wait() // no function returns an error
+	close(results)
+	<-collected
+	if err == nil && len(failures) > 0 {
+		err = someFailed(len(failures), n, failures[0])
+	}
+	return n, err
+}
+
+// someFailed says how many of n failed, with the kind and the words of the first.
+func someFailed(failed, n int, first error) error {
+	kind := gate.Internal
+	if e, ok := errors.AsType[*gate.Error](first); ok {
+		kind = e.Kind
+	}
+	return &gate.Error{Kind: kind, Msg: fmt.Sprintf("%d of %d leases are not revoked yet: %s", failed, n, words(first)), Err: first}
+}
+
+// revoke makes l's revocation durable and, with sync, waits for the result.
+func (b *Broker) revoke(ctx context.Context, l *Lease, sync bool) error {
+	if l.State == Revoked {
+		return nil
+	}
+	if !sync {
+		return b.mark(ctx, l)
+	}
+	result := b.waiters.add(l.ID) // before the write, so that no result is missed
+	defer b.waiters.remove(l.ID, result)
+	if err := b.mark(ctx, l); err != nil {
+		return err
+	}
+	if b.isRevoked(ctx, l.ID) { // just before the waiter was added
+		return nil
+	}
+	timer := time.NewTimer(b.cfg.SyncTimeout)
+	defer timer.Stop()
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	if b.isRevoked(context.WithoutCancel(ctx), l.ID) {
+		return nil
+	}
+	return gate.Errorf(gate.TargetSlow, "the lease is not revoked yet; the revocation goes on")
+}
+
+func (b *Broker) isRevoked(ctx context.Context, id string) bool {
+	l, err := b.cfg.Store.Lease(ctx, id)
+	return err == nil && l.State == Revoked
+}
+
+// mark writes that l is to be revoked now. After it the due loop does it, also in another process.
+func (b *Broker) mark(ctx context.Context, l *Lease) error {
+	marked := *l
+	if l.State == Pending || l.State == Active {
+		marked.State, marked.NextAt = Revoking, now()
+		err := b.cfg.Store.Move(ctx, &marked, Pending, Active)
+		if err == nil {
+			b.hurry(&marked)
+			return nil
+		}
+		if !errors.Is(err, ErrStale) {
+			return notStored(err)
+		}
+	}
+	// It is being revoked already: only the time of the next try is to be moved. Where somebody holds it, that is the next try.
+	err := b.update(ctx, l.ID, func(l *Lease) bool {
+		if l.State != Revoking && l.State != Stuck {
+			return false
+		}
+		l.NextAt = now()
+		marked = *l
+		return true
+	})
+	if err != nil && !errors.Is(err, errInWork) && !errors.Is(err, ErrStale) {
+		return notStored(err)
+	}
+	b.hurry(&marked)
+	return nil
+}
+
+// hurry puts a lease that is to be revoked into its lane; where there is no room, the due loop will.
+func (b *Broker) hurry(l *Lease) {
+	if b.lanes.offer(l.Target, l.ID, true) != queued {
+		b.alarm.now()
+	}
+}
