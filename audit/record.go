@@ -32,7 +32,7 @@ const (
 )
 
 // Record is one line of the trail. It never holds a secret value.
-// Seq, Time and Chain are set by Log.Append; Time is set only where it is zero.
+// V, Seq, Time and Node are set by Log.Append; Time and Node only where they are empty.
 type Record struct {
 	V          int          `json:"v"`
 	Seq        uint64       `json:"seq"` // 1, 2, 3, …, without a gap
@@ -59,4 +59,29 @@ type Record struct {
 	LeaseID    string       `json:"lease_id,omitempty"`
 	Principal  string       `json:"principal,omitempty"` // the name made or ended on the target
 	Detail     string       `json:"detail,omitempty"`    // for events and changes: what changed, in words
+
+	// Essential is set by the caller on a record that ends something (a request to revoke a lease or a token, and its
+	// answer): it is taken even when the volume has less than Config.ReserveBytes free. It is not written. Every record of
+	// StageEvent counts as essential without it.
+	Essential bool `json:"-"`
+}
+
+// class says how far into the reserve of free space a record may go.
+type class int
+
+const (
+	ordinary class = iota // not at all
+	refusal               // down to half of it: a flood of these must leave room for revocations
+	ending                // all of it
+)
+
+func (r *Record) class() class {
+	switch {
+	case r.Essential || r.Stage == StageEvent:
+		return ending
+	case r.Status == Denied || r.Status == Refused:
+		return refusal
+	default:
+		return ordinary
+	}
 }
