@@ -1,0 +1,125 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/bailiff-secrets/bailiff/broker"
+)
+
+// defaultLimit is how many leases List gives where Filter.Limit says nothing.
+const defaultLimit = 1000
+
+// List pages through leases that match f, by Seq.
+func (db *DB) List(ctx context.Context, f broker.Filter) ([]*broker.Lease, error) {
+	query, args := listQuery(f)
+	found, err := db.leases(ctx, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("listing leases: %w", err)
+	}
+	return found, nil
+}
+
+// listQuery writes the query for f. The index is named, because SQLite knows too little about the values to choose: the one
+// for the narrowest of the fields that f has. There are few texts, whatever the values are.
+func listQuery(f broker.Filter) (query string, args []any) {
+	open, revoked := wanted(f.States)
+	var where []string
+	add := func(term string, values ...any) {
+		where, args = append(where, term), append(args, values...)
+	}
+	switch {
+	case open && !revoked:
+		add("open = 1")
+	case revoked && !open:
+		add("open = 0")
+	}
+	if f.Prefix != "" {
+		add("id >= ?", f.Prefix)
+		if end := after(f.Prefix); end != "" {
+			add("id < ?", end)
+		}
+	}
+	if f.Identity != "" {
+		add("identity = ?", f.Identity)
+	}
+	if f.Target != "" {
+		add("target = ?", f.Target)
+	}
+	if f.Mount != "" {
+		add("mount = ?", f.Mount)
+	}
+	if f.Role != "" {
+		add("role = ?", f.Role)
+	}
+	if f.Cause != "" {
+		add("cause = ?", string(f.Cause))
+		add("cause <> ''")
+	}
+	if len(f.States) > 0 {
+		all := append(openStates[:], broker.Revoked)
+		for i, s := range all {
+			if !slices.Contains(f.States, s) {
+				all[i] = ""
+			}
+			args = append(args, string(all[i]))
+		}
+		where = append(where, "state IN (?, ?, ?, ?, ?)")
+	}
+	add("seq > ?", f.AfterSeq)
+	limit := f.Limit
+	if limit <= 0 {
+		limit = defaultLimit
+	}
+	query = "SELECT " + leaseColumns + " FROM leases" + listIndex(f, open && !revoked) +
+		" WHERE " + strings.Join(where, " AND ") + " ORDER BY seq LIMIT ?"
+	return query, append(args, limit)
+}
+
+// listIndex names the index to use.
+func listIndex(f broker.Filter, openOnly bool) string {
+	switch {
+	case f.Cause != "":
+		return " INDEXED BY leases_cause"
+	case f.Identity != "":
+		return " INDEXED BY leases_identity"
+	case f.Prefix != "" && openOnly:
+		return " INDEXED BY leases_open_id"
+	case f.Prefix != "":
+		return " INDEXED BY leases_id"
+	case f.Mount != "":
+		return " INDEXED BY leases_role"
+	case f.Target != "":
+		return " INDEXED BY leases_target"
+	case openOnly:
+		return " INDEXED BY leases_open"
+	}
+	return " NOT INDEXED" // by the primary key
+}
+
+// wanted says which of the two halves of the leases a list of states is about.
+func wanted(states []broker.State) (open, revoked bool) {
+	if len(states) == 0 {
+		return true, false
+	}
+	for _, s := range states {
+		open = open || s != broker.Revoked
+		revoked = revoked || s == broker.Revoked
+	}
+	return open, revoked
+}
+
+// after is the first string behind all that begin with prefix, byte by byte; empty where there is none.
+func after(prefix string) string {
+	b := []byte(prefix)
+	for len(b) > 0 {
+		if last := len(b) - 1; b[last] < 0xff {
+			b[last]++
+			return string(b)
+		}
+		b = b[:len(b)-1]
+	}
+	return ""
+}
