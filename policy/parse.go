@@ -1,0 +1,171 @@
+package policy
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// MaxText is the longest text of a policy, in bytes.
+const MaxText = 256 << 10
+
+// Parse reads a policy in HCL 1, or in JSON where the text begins with a brace. It is as strict as it can be: an unknown
+// key, a key given twice, an unknown capability and everything that would narrow a decision and isn't evaluated yet
+// (parameters, wrapping TTLs, control groups, MFA, templates) are a *ParseError with name as its File. A "*" that is not
+// at the end of a pattern stands for itself, as does a "+" that is not a whole segment: Vault takes them so.
+func Parse(name string, version int64, text string) (*Policy, error) {
+	p := &Policy{name: name, version: version}
+	if err := p.parse(text); err != nil {
+		err.File = name
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *Policy) parse(text string) *ParseError {
+	if len(text) > MaxText {
+		return wrong(0, "the text is longer than %d bytes", MaxText)
+	}
+	if !utf8.ValidString(text) {
+		return wrong(0, "the text is not valid UTF-8")
+	}
+	top, err := readTree(text)
+	if err != nil {
+		return err
+	}
+	named := false
+	for _, f := range top {
+		switch {
+		case f.key == "path":
+			if err := p.addPaths(f); err != nil {
+				return err
+			}
+		case f.key == "name" && named:
+			return twice(f)
+		case f.key == "name" && f.val.kind == stringNode:
+			named = true
+		case f.key == "name":
+			return wrong(f.line, "name must be a string")
+		default:
+			return wrong(f.line, "unknown key %q: a policy holds path and name", f.key)
+		}
+	}
+	return nil
+}
+
+// addPaths adds the rules of one "path" key: in HCL a block for one pattern, in JSON an object with a pattern for each
+// key, or a list of such.
+func (p *Policy) addPaths(f field) *ParseError {
+	for _, n := range f.val.each() {
+		if n.kind != objectNode {
+			return wrong(f.line, `path must be a block: path "a/b" { … }`)
+		}
+		for _, pattern := range n.fields {
+			for _, body := range pattern.val.each() {
+				if body.kind != objectNode {
+					return wrong(pattern.line, "path %q must be a block", pattern.key)
+				}
+				if err := p.addRule(pattern.key, pattern.line, body.fields); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (p *Policy) addRule(pattern string, line int, body []field) *ParseError {
+	if why := badPattern(pattern); why != "" {
+		return wrong(line, "path %q: %s", pattern, why)
+	}
+	caps, err := parseBody(pattern, body)
+	if err != nil {
+		return err
+	}
+	pattern = strings.TrimPrefix(pattern, "/")
+	p.rules = append(p.rules, rule{
+		Rule: Rule{Policy: p.name, Version: p.version, Line: line, Pattern: pattern},
+		caps: caps,
+	})
+	return nil
+}
+
+func badPattern(pattern string) string {
+	switch {
+	case strings.Contains(pattern, "{{"), strings.Contains(pattern, "}}"):
+		return "templates are not supported"
+	case strings.Contains(pattern, "+*"):
+		return `"+*" is not a wildcard: "+" is a whole segment`
+	}
+	return ""
+}
+
+// parseBody reads what stands between the braces of a rule.
+func parseBody(pattern string, body []field) (capSet, *ParseError) {
+	var caps capSet
+	seen := make(map[string]bool, len(body))
+	for _, f := range body {
+		if seen[f.key] {
+			return 0, twice(f)
+		}
+		seen[f.key] = true
+		more, err := parseKey(pattern, f)
+		if err != nil {
+			return 0, err
+		}
+		caps |= more
+	}
+	if caps.has(capDeny) {
+		return setOf(capDeny), nil
+	}
+	return caps, nil
+}
+
+func parseKey(pattern string, f field) (capSet, *ParseError) {
+	switch f.key {
+	case "comment":
+		return 0, nil
+	case "capabilities":
+		return parseCapabilities(pattern, f)
+	case "policy":
+		if f.val.kind != stringNode {
+			return 0, wrong(f.line, "path %q: policy must be a string", pattern)
+		}
+		if f.val.text == "" {
+			return 0, nil
+		}
+		caps, ok := shorthand(f.val.text)
+		if !ok {
+			return 0, wrong(f.line, "path %q: unknown policy %q: it is deny, read, write or sudo", pattern, f.val.text)
+		}
+		return caps, nil
+	case "allowed_parameters", "denied_parameters", "required_parameters", "min_wrapping_ttl", "max_wrapping_ttl",
+		"control_group", "mfa_methods":
+		return 0, wrong(f.line, "path %q: %s is not supported: without it the rule would allow more than it says", pattern, f.key)
+	}
+	return 0, wrong(f.line, "path %q: unknown key %q", pattern, f.key)
+}
+
+func parseCapabilities(pattern string, f field) (capSet, *ParseError) {
+	if f.val.kind != listNode {
+		return 0, wrong(f.line, `path %q: capabilities must be a list: ["read", "list"]`, pattern)
+	}
+	var caps capSet
+	for _, n := range f.val.list {
+		if n.kind != stringNode {
+			return 0, wrong(f.line, "path %q: a capability must be a string", pattern)
+		}
+		c, ok := parseCapability(n.text)
+		if !ok {
+			return 0, wrong(f.line, "path %q: unknown capability %q", pattern, n.text)
+		}
+		caps |= setOf(c)
+	}
+	return caps, nil
+}
+
+func wrong(line int, format string, args ...any) *ParseError {
+	return &ParseError{Line: line, Msg: fmt.Sprintf(format, args...)}
+}
+
+func twice(f field) *ParseError { return wrong(f.line, "key %q is given twice", f.key) }
