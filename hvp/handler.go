@@ -1,0 +1,262 @@
+package hvp
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/bailiff-secrets/bailiff/gate"
+	"github.com/bailiff-secrets/bailiff/internal/secret"
+	"github.com/bailiff-secrets/bailiff/internal/vpath"
+	"github.com/bailiff-secrets/bailiff/policy"
+)
+
+// DefaultMaxBody is the limit of a request body in bytes, as in Vault.
+const DefaultMaxBody = 32 << 20
+
+// Config is what a Handler needs. Gate, Info and Logger must be set.
+type Config struct {
+	Gate    gate.Doer
+	Info    func(ctx context.Context) Info // how Bailiff is; called for each request of a status path
+	MaxBody int64                          // of a request, in bytes; default 32 MiB
+	Logger  *slog.Logger
+}
+
+// Handler serves /v1/. It is safe for concurrent use.
+type Handler struct {
+	gate    gate.Doer
+	info    func(ctx context.Context) Info
+	maxBody int64
+	logger  *slog.Logger
+	buffers sync.Pool // of *[copySize]byte
+}
+
+// New makes a Handler.
+func New(cfg Config) (*Handler, error) {
+	if cfg.Gate == nil || cfg.Info == nil || cfg.Logger == nil {
+		return nil, errors.New("hvp: a part is missing from the configuration")
+	}
+	if cfg.MaxBody < 0 {
+		return nil, errors.New("hvp: the limit of a body is negative")
+	}
+	if cfg.MaxBody == 0 {
+		cfg.MaxBody = DefaultMaxBody
+	}
+	h := &Handler{gate: cfg.Gate, info: cfg.Info, maxBody: cfg.MaxBody, logger: cfg.Logger}
+	h.buffers.New = func() any { return new([copySize]byte) }
+	return h, nil
+}
+
+// ServeHTTP answers one request.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	setHeaders(w.Header())
+	target, rawQuery, _ := strings.Cut(r.RequestURI, "?")
+	escaped, below := strings.CutPrefix(target, "/v1/")
+	if below && h.status(w, r, escaped) {
+		return
+	}
+	q := &gate.Request{
+		Via:        gate.HVP,
+		Op:         operation(r.Method),
+		Path:       escaped,
+		ClientAddr: clientAddr(r.RemoteAddr),
+		UserAgent:  r.UserAgent(),
+		Start:      time.Now(),
+	}
+	if no := h.read(q, r, rawQuery, below); no != nil {
+		err := h.gate.Refuse(r.Context(), q, no.kind, no.why)
+		if no.media {
+			err = &mediaError{err}
+		}
+		h.fail(w, r, q, err)
+		return
+	}
+	body := h.body(q, r)
+	resp, err := h.gate.Do(r.Context(), q)
+	if body != nil && body.over() {
+		// Whatever became of it: the request that was meant is not the one that could have been served.
+		err = body.tooLarge()
+		letGo(resp)
+	}
+	if err != nil {
+		h.fail(w, r, q, err)
+		return
+	}
+	h.answer(w, r, q, resp)
+}
+
+// setHeaders sets what Vault sets on every answer of its API, and keeps browsers from guessing types.
+func setHeaders(h http.Header) {
+	h["Cache-Control"] = []string{"no-store"}
+	h["Strict-Transport-Security"] = []string{"max-age=31536000; includeSubDomains"}
+	h["X-Content-Type-Options"] = []string{"nosniff"}
+}
+
+// no says why a request can't be judged.
+type no struct {
+	kind  gate.Kind
+	why   string
+	media bool // it is the format of the body
+}
+
+// read fills q from r. Nothing in it has been acted on yet when it returns a no.
+func (h *Handler) read(q *gate.Request, r *http.Request, rawQuery string, below bool) *no {
+	var why string
+	if q.Token, why = token(r.Header); why != "" {
+		return &no{kind: gate.Invalid, why: why}
+	}
+	if !below {
+		return &no{kind: gate.Invalid, why: "the request target must begin with /v1/"}
+	}
+	if strings.IndexByte(q.Path, '#') >= 0 {
+		return &no{kind: gate.Invalid, why: "the request target holds a fragment"}
+	}
+	path, dir, err := vpath.Parse(q.Path)
+	if err != nil {
+		return &no{kind: gate.Invalid, why: err.Error()}
+	}
+	q.Path = path
+	query, err := url.ParseQuery(rawQuery)
+	if err != nil {
+		return &no{kind: gate.Invalid, why: "the query can't be read"}
+	}
+	if n := choose(q, r, query); n != nil {
+		return n
+	}
+	if dir && q.Op != policy.List {
+		return &no{kind: gate.Invalid, why: "a path that ends in a slash can only be listed"}
+	}
+	if q.Index, why = single(r.Header, "X-Vault-Index"); why != "" {
+		return &no{kind: gate.Invalid, why: why}
+	}
+	return h.refused(q, r)
+}
+
+// refused says which wish of a request is not served (yet).
+func (h *Handler) refused(q *gate.Request, r *http.Request) *no {
+	for _, ns := range r.Header["X-Vault-Namespace"] {
+		if ns = strings.Trim(ns, "/"); ns != "" && ns != "root" {
+			return &no{kind: gate.Invalid, why: "namespaces are not served: leave X-Vault-Namespace away"}
+		}
+	}
+	for _, ttl := range r.Header["X-Vault-Wrap-Ttl"] {
+		if ttl != "" && ttl != "0" && ttl != "0s" {
+			return &no{kind: gate.Unsupported, why: "response wrapping is not served yet: leave X-Vault-Wrap-TTL away"}
+		}
+	}
+	if writes(q.Op) && r.ContentLength > h.maxBody {
+		return &no{kind: gate.TooLarge, why: h.tooLarge()}
+	}
+	return nil
+}
+
+// operation is what a method means by itself; empty where Vault does not know it.
+func operation(method string) policy.Operation {
+	switch method {
+	case http.MethodGet:
+		return policy.Read
+	case http.MethodPut, http.MethodPost:
+		return policy.Update
+	case http.MethodPatch:
+		return policy.Patch
+	case http.MethodDelete:
+		return policy.Delete
+	case "LIST":
+		return policy.List
+	case "HELP":
+		return policy.Help
+	}
+	return ""
+}
+
+func writes(op policy.Operation) bool { return op == policy.Update || op == policy.Patch }
+
+// choose settles q.Op and q.Query from the method and the query, as Vault does.
+func choose(q *gate.Request, r *http.Request, query url.Values) *no {
+	if q.Op == "" {
+		return &no{kind: gate.Unsupported, why: "method " + cut(r.Method, 32) + " is not served here"}
+	}
+	if query.Get("help") != "" {
+		q.Op = policy.Help
+	}
+	if list := query.Get("list"); q.Op == policy.Read && list != "" {
+		yes, err := strconv.ParseBool(list)
+		if err != nil {
+			return &no{kind: gate.Invalid, why: "the query parameter list must be true or false"}
+		}
+		if yes {
+			q.Op = policy.List
+		}
+	}
+	delete(query, "list")
+	delete(query, "help")
+	if len(query) > 0 {
+		q.Query = query
+	}
+	if q.Op == policy.Patch {
+		if t, why := single(r.Header, "Content-Type"); why != "" || !isMergePatch(t) {
+			return &no{kind: gate.Unsupported, why: "PATCH requests must have the content type " + mergePatch, media: true}
+		}
+	}
+	return nil
+}
+
+const mergePatch = "application/merge-patch+json"
+
+func isMergePatch(t string) bool {
+	t, _, _ = strings.Cut(t, ";")
+	return strings.EqualFold(strings.TrimSpace(t), mergePatch)
+}
+
+// token finds the one credential of a request.
+func token(h http.Header) (t secret.Value, why string) {
+	given, why := single(h, "X-Vault-Token")
+	if why != "" {
+		return secret.Value{}, why
+	}
+	for _, a := range h["Authorization"] {
+		scheme, value, ok := strings.Cut(a, " ")
+		if !ok || !strings.EqualFold(scheme, "bearer") {
+			continue
+		}
+		value = strings.TrimSpace(value)
+		if given != "" && value != given {
+			return secret.Value{}, "the request holds two different tokens"
+		}
+		given = value
+	}
+	return secret.New(given), ""
+}
+
+// single is the value of a header that may stand only once, or several times with the same value.
+func single(h http.Header, name string) (value, why string) {
+	for _, v := range h[name] {
+		if value != "" && v != value {
+			return "", "the header " + name + " is given twice with different values"
+		}
+		value = v
+	}
+	return value, ""
+}
+
+func clientAddr(remote string) netip.Addr {
+	ap, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return netip.Addr{} // a Unix socket
+	}
+	return ap.Addr().Unmap()
+}
+
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return s[:n]
+}
