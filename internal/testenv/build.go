@@ -57,7 +57,7 @@ func (e *Env) run(cmd *exec.Cmd, what string) error {
 }
 
 func (e *Env) tell(format string, args ...any) {
-	fmt.Fprintf(e.progress, "testenv: "+format+"\n", args...) //nolint:errcheck // progress is only told
+	fmt.Fprintf(e.progress, "testenv: "+format+"\n", args...)
 }
 
 // BailiffBinary builds cmd/bailiff from the tree as it is, with the given build tags, and returns the program's path.

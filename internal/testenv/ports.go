@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -30,8 +31,9 @@ func FreePort(n int) (int, error) {
 }
 
 func portsFree(first, n int) bool {
+	var lc net.ListenConfig
 	for i := range n {
-		l, err := net.Listen("tcp", loopback(first+i))
+		l, err := lc.Listen(context.Background(), "tcp", loopback(first+i))
 		if err != nil {
 			return false
 		}

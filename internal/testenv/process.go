@@ -106,7 +106,7 @@ func (e *Env) Start(c Command) (*Process, error) {
 		exited: make(chan struct{}), gone: make(chan struct{}),
 	}
 	args := append([]string{"-c", watchdog, "watchdog", c.Dir, p.logPath, c.Stop, c.Path}, c.Args...)
-	cmd := exec.Command("/bin/sh", args...)
+	cmd := exec.CommandContext(context.Background(), "/bin/sh", args...) // ended by its standard input
 	cmd.Dir = c.Dir
 	cmd.Env = c.Env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: c.Credential}

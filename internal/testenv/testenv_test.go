@@ -98,7 +98,7 @@ func TestServersDieWithTheProcessThatStartedThem(t *testing.T) {
 				return fmt.Errorf("server %d is still running", s.pid)
 			}
 			if _, err := os.Stat(s.dir); !os.IsNotExist(err) {
-				return fmt.Errorf("its directory %s is still there: %v", s.dir, err)
+				return fmt.Errorf("its directory %s is still there", s.dir)
 			}
 			return nil
 		})

@@ -186,3 +186,15 @@ func RunCLI(t testing.TB, stdin, program string, env []string, args ...string) (
 	}
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
+
+// NewBailiff returns a Bailiff that only this test uses, with its first administrator.
+func NewBailiff(t testing.TB, o BailiffOptions) *BailiffServer {
+	t.Helper()
+	BuildBailiff(t, o.Tags...)
+	b, err := Shared(t).StartBailiff(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeProcess(t, b.Process) }) // the process that runs then: the test may have restarted it
+	return b
+}

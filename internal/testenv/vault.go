@@ -81,7 +81,7 @@ func (e *Env) startVault(ctx context.Context, bin string, o VaultOptions) (*Vaul
 // probe asks for what only our own server can answer: another one on the same port does not know our token. The dev
 // server is ready once its first mount is there.
 func (v *VaultServer) probe(ctx context.Context) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, v.Addr+"/v1/secret/config", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, v.Addr+"/v1/secret/config", http.NoBody)
 	if err != nil {
 		return err
 	}

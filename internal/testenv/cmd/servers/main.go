@@ -28,7 +28,7 @@ func main() {
 
 func run(ctx context.Context, args []string, progress io.Writer) error {
 	if len(args) < 2 || args[0] != "ensure" {
-		return errors.New("usage: servers ensure vault|postgres ...")
+		return errors.New("usage: servers ensure (vault|postgres)")
 	}
 	env, err := testenv.New(progress)
 	if err != nil {
