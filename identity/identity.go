@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/bailiff-secrets/bailiff/internal/secret"
 )
 
 // ErrUnauthenticated is the one answer to a missing, malformed, unknown, wrong, expired or disabled credential.
@@ -59,4 +61,12 @@ type KeyStore interface {
 	DeleteKey(ctx context.Context, accessID, id string) error
 	// Keys lists every key, ordered by AccessID, then ID.
 	Keys(ctx context.Context) ([]Key, error)
+}
+
+// NewKey is an access key at the one moment when it can be seen.
+type NewKey struct {
+	Name     string // of the identity
+	AccessID string
+	KeyID    string
+	Key      secret.Value
 }
