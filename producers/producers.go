@@ -1,11 +1,49 @@
 // Package producers is the catalogue of producers by target type.
 package producers
 
-// The contract: Types maps a target's type to how its producer is made. A Factory validates and connects to nothing.
-//
-//	type Factory struct {
-//		New  func(Config) (Closer, error)                // Closer: broker.Producer and io.Closer
-//		Role func(object.Producer) (any, error)          // validates a role; the result is broker.Role.Config
-//	}
-//	type Config struct { Target object.Target; Logger *slog.Logger }
-//	var Types = map[string]Factory{"postgres": {…}}
+import (
+	"io"
+	"log/slog"
+
+	"github.com/bailiff-secrets/bailiff/broker"
+	"github.com/bailiff-secrets/bailiff/internal/object"
+	"github.com/bailiff-secrets/bailiff/producers/postgres"
+)
+
+// Closer is a producer that holds connections until it is closed.
+type Closer interface {
+	broker.Producer
+	io.Closer
+}
+
+// Config is what a producer is made of.
+type Config struct {
+	Target object.Target
+	Logger *slog.Logger
+}
+
+// Factory makes the producers of one target type.
+type Factory struct {
+	// New checks a target and makes its producer. It connects to nothing.
+	New func(Config) (Closer, error)
+	// Role validates a producer object; the result is broker.Role.Config.
+	Role func(object.Producer) (any, error)
+}
+
+// Types maps a target's type to how its producers are made. It is not changed.
+var Types = map[string]Factory{
+	"postgres": {
+		New: func(c Config) (Closer, error) {
+			return orNil(postgres.New(postgres.Config{Target: c.Target, Logger: c.Logger}))
+		},
+		Role: func(o object.Producer) (any, error) { return postgres.NewRole(o) },
+	},
+}
+
+// orNil keeps a nil pointer from becoming an interface that isn't nil.
+func orNil[P Closer](p P, err error) (Closer, error) {
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}

@@ -1,0 +1,196 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/bailiff-secrets/bailiff/broker"
+	"github.com/bailiff-secrets/bailiff/internal/secret"
+)
+
+// Create makes the role in one transaction. The server's own clock is asked whether the deadline is over before the first
+// statement and after the last, and the server ends the session where the commit comes later than that.
+func (p *Producer) Create(ctx context.Context, spec broker.Spec) (*broker.Credential, error) {
+	r, err := roleOf(spec.Role)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkName(spec.Principal); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithDeadline(ctx, spec.Deadline)
+	defer cancel()
+	if err := ctx.Err(); err != nil {
+		return nil, classed("creating the role", err)
+	}
+	password := newPassword()
+	sent := password
+	if !r.plain {
+		if sent, err = verifier(password, r.iterations); err != nil {
+			return nil, err
+		}
+	}
+	v := values{name: spec.Principal, password: sent, expiration: spec.ExpiresAt}
+	err = p.create(ctx, r, spec, v)
+	if hasCode(err, duplicateObject) {
+		err = p.replace(ctx, r, spec, v)
+	}
+	if err != nil {
+		return nil, classed("creating the role", err)
+	}
+	return &broker.Credential{Fields: map[string]secret.Value{
+		"username": secret.New(spec.Principal),
+		"password": secret.New(password),
+	}}, nil
+}
+
+// replace makes the role anew where an earlier Create of the same lease made it: nobody was told its password.
+func (p *Producer) replace(ctx context.Context, r *Role, spec broker.Spec, v values) error {
+	pool, err := p.connections()
+	if err != nil {
+		return err
+	}
+	var mine bool
+	const q = `SELECT coalesce(shobj_description(oid, 'pg_authid') = $2, false) FROM pg_roles WHERE rolname = $1`
+	if err := pool.QueryRow(ctx, q, spec.Principal, comment(spec.LeaseID)).Scan(&mine); err != nil {
+		return err
+	}
+	if !mine {
+		return byCode("creating the role", duplicateObject)
+	}
+	if err := p.Revoke(ctx, broker.Ref{LeaseID: spec.LeaseID, Principal: spec.Principal, Role: &spec.Role}); err != nil {
+		return err
+	}
+	return p.create(ctx, r, spec, v)
+}
+
+func (p *Producer) create(ctx context.Context, r *Role, spec broker.Spec, v values) error {
+	replace, err := v.replacer()
+	if err != nil {
+		return err
+	}
+	return p.inTx(ctx, false, func(tx pgx.Tx) error {
+		if err := beforeDeadline(ctx, tx, spec.Deadline); err != nil {
+			return err
+		}
+		if err := execAll(ctx, tx, "creation", r.creation, replace); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, "COMMENT ON ROLE "+quoted(spec.Principal)+" IS "+literal(comment(spec.LeaseID))); err != nil {
+			if hasCode(err, undefinedObject) {
+				return &broker.RevokeError{Cause: broker.Unknown, Msg: "the creation statements did not create the role {{name}}"}
+			}
+			return err
+		}
+		return beforeDeadline(ctx, tx, spec.Deadline)
+	})
+}
+
+// comment is what the role's comment on the server says, by which people tell Bailiff's roles and find their leases.
+func comment(leaseID string) string {
+	return "bailiff lease " + strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return -1
+		}
+		return r
+	}, leaseID)
+}
+
+// beforeDeadline fails where the deadline is over by the server's clock. Where it isn't, the server ends every statement,
+// and the session where the next one (the commit) doesn't come, when it is.
+func beforeDeadline(ctx context.Context, tx pgx.Tx, deadline time.Time) error {
+	const q = `SELECT set_config('statement_timeout', ms, true) IS NOT NULL
+	              AND set_config('idle_in_transaction_session_timeout', ms, true) IS NOT NULL
+	              AND left_ms > 0
+	           FROM (SELECT left_ms, greatest(1, left_ms)::bigint::text AS ms
+	                 FROM (SELECT extract(epoch FROM ($1::timestamptz - clock_timestamp())) * 1000 AS left_ms) a) b`
+	var ok bool
+	if err := tx.QueryRow(ctx, q, deadline).Scan(&ok); err != nil {
+		return err
+	}
+	if !ok {
+		return &broker.RevokeError{Cause: broker.Unreachable, Err: context.DeadlineExceeded,
+			Msg: "the deadline is over by the server's clock, so nothing was made (do the clocks agree?)"}
+	}
+	return nil
+}
+
+// execAll runs statements. An error says which one it was, and nothing of its text.
+func execAll(ctx context.Context, tx pgx.Tx, what string, list []string, replace *strings.Replacer) error {
+	for i, s := range list {
+		if _, err := tx.Exec(ctx, replace.Replace(s), pgx.QueryExecModeSimpleProtocol); err != nil {
+			if conflict(err) || hasCode(err, duplicateObject) {
+				return err
+			}
+			return classed(fmt.Sprintf("%s statement %d", what, i+1), err)
+		}
+	}
+	return nil
+}
+
+const (
+	tries        = 10
+	advisoryLock = 0x6261696c69666601 // "bailiff" and 1: one key of this package's own
+)
+
+// inTx runs f in a transaction, again where other changes of the catalogue came between. Transactions that clash are done
+// one after another from then on; serial asks for that from the start. Without a deadline in ctx it takes its own.
+func (p *Producer) inTx(ctx context.Context, serial bool, f func(pgx.Tx) error) error {
+	pool, err := p.connections()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := withDeadline(ctx)
+	defer cancel()
+	for n := 1; ; n++ {
+		err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+			if err := setTimeouts(ctx, tx); err != nil {
+				return err
+			}
+			if serial || n > 1 {
+				if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(advisoryLock)); err != nil {
+					return err
+				}
+			}
+			return f(tx)
+		})
+		if err == nil || !conflict(err) || n == tries {
+			return err
+		}
+		if err := wait(ctx, rand.N(time.Duration(n)*10*time.Millisecond)); err != nil {
+			return err
+		}
+	}
+}
+
+// setTimeouts makes the server give up when the caller does.
+func setTimeouts(ctx context.Context, tx pgx.Tx) error {
+	deadline, _ := ctx.Deadline()
+	ms := strconv.FormatInt(max(1, time.Until(deadline).Milliseconds()), 10)
+	_, err := tx.Exec(ctx, "SELECT set_config('statement_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $1, true)", ms)
+	return err
+}
+
+func withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, defaultTimeout)
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
