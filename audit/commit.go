@@ -143,7 +143,9 @@ func (l *Log) prepare() error {
 		return l.fail(err)
 	}
 	if l.w.size >= l.cfg.SegmentBytes && l.w.head.Seq >= l.w.seg.first {
-		return l.rotate()
+		if err := l.rotate(); !errors.Is(err, ErrNoRoom) {
+			return err
+		} // the segment that is there may still have room
 	}
 	return nil
 }

@@ -94,7 +94,7 @@ func (l *Log) Append(ctx context.Context, records ...*Record) error {
 	for i, r := range records {
 		r.Seq = p.first + uint64(i)
 	}
-	l.pool.Put(p)
+	l.reuse(p)
 	l.stats.appends.Add(1)
 	return nil
 }

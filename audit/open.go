@@ -8,11 +8,18 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-const defaultBytes = 64 << 20
+const (
+	defaultBytes = 64 << 20
+
+	// Verify holds the lock of a log that nobody has open for a moment.
+	lockTries = 5
+	lockPause = 10 * time.Millisecond
+)
 
 // Open opens the log in cfg.Dir, or begins one. It reads the newest segment only. What a crash left behind is cut off and
 // recorded; damage that no crash explains is an error, and so is a log that another process has open (ErrLocked). Close
@@ -56,7 +63,13 @@ func lockDir(path string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("audit log: %w", err)
 	}
-	err = unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	for range lockTries {
+		err = unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			break
+		}
+		time.Sleep(lockPause)
+	}
 	if err == nil {
 		return dir, nil
 	}

@@ -27,6 +27,14 @@ func (l *Log) pending(ctx context.Context) *pending {
 	return p
 }
 
+// reuse gives p back once its outcome was taken.
+func (l *Log) reuse(p *pending) {
+	p.ctx = nil
+	if cap(p.tails) <= 64<<10 {
+		l.pool.Put(p)
+	}
+}
+
 // encode fills p from records, and sets in them what Append promises.
 func (p *pending) encode(records []*Record, node string) error {
 	for _, r := range records {
