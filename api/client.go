@@ -30,8 +30,8 @@ type ClientConfig struct {
 	UserAgent string        // default "bailiff"
 }
 
-// Client calls a server. It is safe for concurrent use. What the server refuses is an *Error; any other error means that
-// there was no proper answer.
+// Client calls a server. It is safe for concurrent use. What the server refuses, and an answer that can't be read, is an
+// *Error; a *url.Error means that there was no answer.
 type Client struct {
 	cfg  ClientConfig
 	base string
@@ -115,26 +115,36 @@ func (c *Client) call(ctx context.Context, method, path string, query url.Values
 func read(resp *http.Response, out any) error {
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
-		return fmt.Errorf("read the answer: %w", err)
+		return unreadable(resp, fmt.Sprintf("the answer broke off: %v", err))
 	}
 	if len(b) > maxAnswer {
-		return fmt.Errorf("the answer is larger than %d bytes", maxAnswer)
+		return unreadable(resp, fmt.Sprintf("the answer is larger than %d bytes", maxAnswer))
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		var e errorBody
-		if json.Unmarshal(b, &e) != nil || e.Error == nil || e.Error.Kind == "" {
-			return &Error{Status: resp.StatusCode, Kind: Internal,
-				Message: fmt.Sprintf("the server answered %d, and not in Bailiff's words", resp.StatusCode),
-				Hint:    "is this the address of a Bailiff server?"}
-		}
-		e.Error.Status = resp.StatusCode
-		return e.Error
+		return ReadError(resp.StatusCode, b)
 	}
 	if out == nil || resp.StatusCode == http.StatusNoContent {
 		return nil
 	}
 	if err := json.Unmarshal(b, out); err != nil {
-		return fmt.Errorf("decode the answer: %w", err)
+		return unreadable(resp, "the answer is not in Bailiff's words") // err may hold a part of it, which may be secret
 	}
 	return nil
+}
+
+// unreadable is an answer that should have been good and can't be used.
+func unreadable(resp *http.Response, msg string) error {
+	return &Error{Status: resp.StatusCode, Kind: Internal, Message: msg, RequestID: resp.Header.Get("X-Request-Id")}
+}
+
+// ReadError reads the body of an answer whose status says that something went wrong.
+func ReadError(status int, body []byte) *Error {
+	var e errorBody
+	if json.Unmarshal(body, &e) != nil || e.Error == nil || e.Error.Kind == "" {
+		return &Error{Status: status, Kind: Internal,
+			Message: fmt.Sprintf("the server answered %d, and not in Bailiff's words", status),
+			Hint:    "is this the address of a Bailiff server?"}
+	}
+	e.Error.Status = status
+	return e.Error
 }

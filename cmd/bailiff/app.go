@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/bailiff-secrets/bailiff/api"
+	"github.com/bailiff-secrets/bailiff/internal/secret"
+)
+
+// app is one run of the program.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	env            func(string) (string, bool)
+	format         string // of what is printed: set by the command's flag
+}
+
+const defaultAddr = "http://127.0.0.1:8280"
+
+func (a *app) addr() string { return a.getenv("BAILIFF_ADDR", defaultAddr) }
+
+func (a *app) getenv(name, otherwise string) string {
+	if v, ok := a.env(name); ok && v != "" {
+		return v
+	}
+	return otherwise
+}
+
+// token finds the credential. It is never a flag: other users of a machine see the arguments of processes.
+func (a *app) token() (secret.Value, error) {
+	if t := a.getenv("BAILIFF_TOKEN", ""); t != "" {
+		return secret.New(t), nil
+	}
+	if name := a.getenv("BAILIFF_TOKEN_FILE", ""); name != "" {
+		return tokenFile(name)
+	}
+	if t := a.getenv("VAULT_TOKEN", ""); t != "" {
+		return secret.New(t), nil
+	}
+	return secret.Value{}, hinted("set BAILIFF_TOKEN to <access id>..<access key>, or BAILIFF_TOKEN_FILE to a file that holds it",
+		"there is no token")
+}
+
+func tokenFile(name string) (secret.Value, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return secret.Value{}, fmt.Errorf("BAILIFF_TOKEN_FILE: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return secret.Value{}, fmt.Errorf("BAILIFF_TOKEN_FILE: %w", err)
+	}
+	if info.Mode().IsRegular() && info.Mode().Perm()&0o007 != 0 {
+		return secret.Value{}, hinted("chmod 600 "+name, "BAILIFF_TOKEN_FILE: every user of this machine has access to %s", name)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, 64<<10))
+	if err != nil {
+		return secret.Value{}, fmt.Errorf("BAILIFF_TOKEN_FILE: %w", err)
+	}
+	token := secret.New(strings.TrimSpace(string(b)))
+	if token.Empty() {
+		return secret.Value{}, fmt.Errorf("BAILIFF_TOKEN_FILE: %s is empty", name)
+	}
+	return token, nil
+}
+
+// client makes a client of the server that the environment names.
+func (a *app) client() (*api.Client, error) {
+	token, err := a.token()
+	if err != nil {
+		return nil, err
+	}
+	cfg := api.ClientConfig{Addr: a.addr(), Token: token, UserAgent: "bailiff/" + buildVersion()}
+	if name := a.getenv("BAILIFF_CACERT", ""); name != "" {
+		if cfg.CACert, err = os.ReadFile(name); err != nil {
+			return nil, fmt.Errorf("BAILIFF_CACERT: %w", err)
+		}
+	}
+	c, err := api.NewClient(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("BAILIFF_ADDR: %w", err)
+	}
+	return c, nil
+}
+
+// ask makes a client, calls the server once and prints the answer.
+func ask[T any](ctx context.Context, a *app, call func(context.Context, *api.Client) (T, error), table func(T) table) error {
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	out, err := call(ctx, c)
+	if err != nil {
+		return err
+	}
+	return a.print(out, table(out))
+}
