@@ -40,6 +40,12 @@ type BailiffServer struct {
 	configFile string
 }
 
+// Socket is the path of the local socket on which the server makes its first administrator.
+func (s *BailiffServer) Socket() string { return filepath.Join(s.DataDir, "admin.sock") }
+
+// AuditDir is the directory of the server's trail.
+func (s *BailiffServer) AuditDir() string { return filepath.Join(s.DataDir, "audit") }
+
 // ConfigFile is the path of the server's configuration file.
 func (s *BailiffServer) ConfigFile() string { return s.configFile }
 
@@ -132,12 +138,11 @@ func (s *BailiffServer) probe(ctx context.Context) error {
 }
 
 func (s *BailiffServer) bootstrap(ctx context.Context) (string, error) {
-	socket := filepath.Join(s.DataDir, "admin.sock")
 	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
-			return d.DialContext(ctx, "unix", socket)
+			return d.DialContext(ctx, "unix", s.Socket())
 		},
 	}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://bailiff/bootstrap", strings.NewReader(`{"name":"admin"}`))

@@ -34,6 +34,9 @@ func (s *PostgresServer) URL(user, password, db string) string {
 	return u.String()
 }
 
+// Client is the path of PostgreSQL's own client, psql.
+func (s *PostgresServer) Client() string { return s.psql }
+
 // SQL runs statements as the given user with PostgreSQL's own client and returns its output, one row a line and
 // columns parted by "|".
 func (s *PostgresServer) SQL(ctx context.Context, user, password, db, statements string) (string, error) {
