@@ -142,8 +142,9 @@ func (p *Producer) remove(ctx context.Context, name string, custom []string, run
 }
 
 // verify makes sure of what Revoke promises. Statements of the operator's own may keep the role, without a login. A session
-// that was starting while its role was dropped is still there under its oid.
-func (p *Producer) verify(ctx context.Context, pool *pgxpool.Pool, name string, oid uint32) error {
+// that was starting while its role was dropped is still there under its oid. gone is the error that said that the role is
+// not there, if one did.
+func (p *Producer) verify(ctx context.Context, pool *pgxpool.Pool, name string, oid uint32, gone error) error {
 	if err := endSessions(ctx, pool, oid); err != nil {
 		return classed("ending the role's sessions", err)
 	}
