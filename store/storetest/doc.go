@@ -1,2 +1,0 @@
-// Package storetest is the contract of a store as tests.
-package storetest
