@@ -87,6 +87,9 @@ func (p place) value() string {
 // metadata is the API path of the secret and all its versions, on KV v2.
 func (p place) metadata() string { return p.mount.Path + "/metadata/" + p.path }
 
+// longest is the longest of the paths that a call may come to.
+func (p place) longest() string { return p.mount.Path + "/metadata/" + p.path }
+
 // locate finds the place of a secret id. A failure is already recorded.
 func (s *Service) locate(ctx context.Context, call Call, op policy.Operation, connector, id string) (place, error) {
 	if err := vpath.Check(id); err != nil {
@@ -110,7 +113,11 @@ func (s *Service) locate(ctx context.Context, call Call, op policy.Operation, co
 	if m.KVVersion != 1 && m.KVVersion != 2 {
 		return place{}, s.refuse(ctx, call, op, id, gate.Unavailable, "the KV version of mount "+m.Path+" is not known yet")
 	}
-	return place{id: id, mount: m, path: id[len(m.Prefix):]}, nil
+	at := place{id: id, mount: m, path: id[len(m.Prefix):]}
+	if err := vpath.Check(at.longest()); err != nil {
+		return place{}, s.refuse(ctx, call, op, id, gate.Invalid, "secret id: "+err.Error())
+	}
+	return at, nil
 }
 
 // connector finds a connector by its name.
