@@ -1,90 +1,110 @@
 package upstream
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/bailiff-secrets/bailiff/internal/secret"
-	"github.com/bailiff-secrets/bailiff/internal/vpath"
 )
 
 // client sends single requests to one target. It knows nothing of logins and limits.
 //
-// It stands on net/http's Transport: a request there ends with its context, an answer with two lengths or a broken one is
-// an error, and a request is sent again only where nothing of it was written or a read met a connection closed while idle.
+// It speaks HTTP/1.1 on connections of its own and reads answers with net/http's parser. net/http's Transport would do,
+// but that it writes the first bytes of an answer which nobody asked for to the process's standard log, where a secret
+// may not be; and it costs two goroutines a connection. A client that hides the connection can't end a request together
+// with its context.
 type client struct {
 	name      string // of the target
-	scheme    string
 	host      string
 	prefix    string // of every request target: "/v1/", behind the address's own path if it has one
-	namespace []string
-	agent     []string
-	yes       []string
+	fixed     string // header lines that are the same in every request
 	timeout   time.Duration
-	transport *http.Transport
+	maxHeader int64
+	pool      *pool
+	buffers   sync.Pool // of *[copySize]byte
 }
+
+const copySize = 32 << 10
 
 func newClient(cfg Config) (*client, error) {
 	t := &cfg.Target
-	u, err := url.Parse(t.Address)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.Opaque != "" {
-		return nil, fmt.Errorf("target %s: the address must be an http:// or https:// URL", t.Name)
-	}
-	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return nil, fmt.Errorf("target %s: the address must have no user, query or fragment", t.Name)
-	}
-	tc, err := tlsConfig(cfg)
+	u, err := parseAddress(t.Address)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("target %s: %w", t.Name, err)
 	}
 	c := &client{
-		name: t.Name, scheme: u.Scheme, host: u.Host,
-		prefix:  strings.TrimRight(u.EscapedPath(), "/") + "/v1/",
-		agent:   []string{cfg.UserAgent},
-		yes:     []string{"true"},
-		timeout: time.Duration(t.Timeout),
+		name: t.Name, host: u.Host,
+		prefix:    strings.TrimRight(u.EscapedPath(), "/") + "/v1/",
+		timeout:   time.Duration(t.Timeout),
+		maxHeader: cfg.MaxAnswerHeader,
 	}
+	c.buffers.New = func() any { return new([copySize]byte) }
+	c.fixed = "User-Agent: " + cfg.UserAgent + "\r\nX-Vault-Request: true\r\n"
 	if ns := trimSlashes(t.Namespace); ns != "" {
-		if !plainHeader(ns, 1024) {
-			return nil, fmt.Errorf("target %s: the namespace can't be sent in a header", t.Name)
-		}
-		c.namespace = []string{ns}
+		c.fixed += "X-Vault-Namespace: " + ns + "\r\n"
 	}
-	dial := min(dialTimeout, c.timeout*3/4) // so that what can't be reached is told from what is slow
-	c.transport = &http.Transport{
-		DialContext:            (&net.Dialer{Timeout: dial, KeepAlive: 15 * time.Second}).DialContext,
-		TLSClientConfig:        tc,
-		TLSHandshakeTimeout:    dial,
-		DisableCompression:     true, // what comes is passed on as it is
-		MaxIdleConnsPerHost:    min(cfg.MaxInFlight, 64),
-		IdleConnTimeout:        time.Minute, // below Vault's five
-		MaxResponseHeaderBytes: cfg.MaxAnswerHeader,
-		WriteBufferSize:        8 << 10,
-		ReadBufferSize:         8 << 10,
+	for _, s := range []string{u.Host, c.prefix, cfg.UserAgent, t.Namespace} {
+		if !plainHeader(s, 2048) {
+			return nil, fmt.Errorf("target %s: the address, namespace or user agent can't be sent in a header", t.Name)
+		}
+	}
+	// A little less than the timeout, so that what can't be reached is told from what is slow.
+	c.pool = &pool{addr: withPort(u), limit: min(dialTimeout, c.timeout*3/4), dialer: net.Dialer{KeepAlive: 15 * time.Second}}
+	if u.Scheme == "https" {
+		if c.pool.tls, err = tlsConfig(cfg, u.Hostname()); err != nil {
+			return nil, fmt.Errorf("target %s: %w", t.Name, err)
+		}
 	}
 	return c, nil
 }
 
-func tlsConfig(cfg Config) (*tls.Config, error) {
+func parseAddress(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.Opaque != "":
+		return nil, errors.New("the address must be an http:// or https:// URL")
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.ContainsAny(u.Host+u.EscapedPath(), " ?#"):
+		return nil, errors.New("the address must have no user, query or fragment")
+	}
+	return u, nil
+}
+
+func withPort(u *url.URL) string {
+	port := u.Port()
+	switch {
+	case port != "":
+	case u.Scheme == "https":
+		port = "443"
+	default:
+		port = "80"
+	}
+	return net.JoinHostPort(u.Hostname(), port)
+}
+
+func tlsConfig(cfg Config, host string) (*tls.Config, error) {
 	t := &cfg.Target
 	tc := &tls.Config{
 		MinVersion:         tls.VersionTLS12,
-		ServerName:         t.TLSServerName,
+		NextProtos:         []string{"http/1.1"},
+		ServerName:         host,
 		InsecureSkipVerify: t.TLSSkipVerify, //nolint:gosec // the operator asked for it, and is warned below
 		ClientSessionCache: tls.NewLRUClientSessionCache(32),
+	}
+	if t.TLSServerName != "" {
+		tc.ServerName = t.TLSServerName
 	}
 	if t.CACert != "" {
 		tc.RootCAs = x509.NewCertPool()
 		if !tc.RootCAs.AppendCertsFromPEM([]byte(t.CACert)) {
-			return nil, fmt.Errorf("target %s: no certificate in ca_cert", t.Name)
+			return nil, errors.New("no certificate in ca_cert")
 		}
 	}
 	if t.TLSSkipVerify {
@@ -103,65 +123,5 @@ type call struct {
 	contentType string
 	body        io.Reader // nil: none
 	length      int64     // of body, or -1
-}
-
-// answer is what came back. Its Body must be closed.
-type answer struct {
-	code   int
-	header http.Header
-	length int64 // of body, or -1
-	body   *answerBody
-}
-
-// do sends k once and returns when the header of the answer is there. An error is ctx's own, a *gate.Error that k.body
-// gave, or of kind TargetDown or TargetSlow.
-func (c *client) do(ctx context.Context, k *call) (*answer, outcome, error) {
-	w := newWatch(ctx, c.timeout)
-	req := c.request(k, w)
-	resp, err := c.transport.RoundTrip(req.WithContext(w.ctx))
-	if err != nil {
-		err, o := c.explain(ctx, w, err)
-		w.end()
-		return nil, o, err
-	}
-	w.pause()
-	a := &answer{
-		code: resp.StatusCode, header: resp.Header, length: resp.ContentLength,
-		body: &answerBody{rc: resp.Body, w: w, name: c.name},
-	}
-	if why := unfit(resp); why != "" {
-		a.body.Close() //nolint:errcheck // nothing is read from it
-		return nil, reached, nonsense(c.name, why)
-	}
-	return a, reached, nil
-}
-
-func (c *client) request(k *call, w *watch) *http.Request {
-	h := make(http.Header, 6)
-	h["User-Agent"] = c.agent
-	h["X-Vault-Request"] = c.yes
-	if !k.token.Empty() {
-		h["X-Vault-Token"] = []string{k.token.Reveal()}
-	}
-	if c.namespace != nil {
-		h["X-Vault-Namespace"] = c.namespace
-	}
-	if k.index != "" {
-		h["X-Vault-Index"] = []string{k.index}
-	}
-	req := &http.Request{
-		Method: k.method,
-		// Opaque is written as it is: net/http has no say in how the path is encoded.
-		URL:    &url.URL{Scheme: c.scheme, Host: c.host, Opaque: c.prefix + vpath.Escape(k.path), RawQuery: k.query},
-		Host:   c.host,
-		Header: h,
-		Proto:  "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-	}
-	if k.body != nil {
-		if k.contentType != "" {
-			h["Content-Type"] = []string{k.contentType}
-		}
-		req.Body, req.ContentLength = &sentBody{r: k.body, w: w}, k.length
-	}
-	return req
+	safe        bool      // a target that gets it twice does nothing more than one that gets it once
 }

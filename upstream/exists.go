@@ -40,7 +40,7 @@ func (b *backend) Exists(ctx context.Context, r *gate.Request) (exists, known bo
 	if b.kv == 2 && kind == "data" {
 		into = &out
 	}
-	err = b.v.ask(ctx, &call{method: http.MethodGet, path: path}, into)
+	err = b.v.ask(ctx, &call{method: http.MethodGet, safe: true, path: path}, into)
 	var no *refusal
 	switch {
 	case errors.As(err, &no) && no.code == http.StatusNotFound:

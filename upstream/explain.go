@@ -8,29 +8,28 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"os"
+	"syscall"
 
 	"github.com/bailiff-secrets/bailiff/gate"
 )
 
-// explain turns an error of the transport into what a client may hear, and tells what was learned about the target.
-func (c *client) explain(ctx context.Context, w *watch, err error) (error, outcome) {
-	if berr := w.readErr(); berr != nil {
-		return berr, unknown
-	}
-	cause := context.Cause(w.ctx)
-	var op *net.OpError
+// explain turns what went wrong in an exchange into what a client may hear, and tells what was learned about the target.
+func (c *client) explain(ctx context.Context, err error) (error, outcome) {
+	var said *gate.Error
+	var dial *dialError
 	var cert *tls.CertificateVerificationError
 	switch {
+	case errors.As(err, &said):
+		return said, unknown
 	case errors.Is(ctx.Err(), context.Canceled):
 		return ctx.Err(), unknown
-	case cause == errStalled:
-		return &gate.Error{Kind: gate.Invalid, Msg: errStalled.Error()}, unknown
-	case cause == errSlow || ctx.Err() != nil:
-		return gate.Errorf(gate.TargetSlow, "target %s did not answer in time", c.name), unknown
 	case errors.As(err, &cert):
 		return c.down("shows a certificate that is not accepted", err), unreachable
-	case errors.As(err, &op) && op.Op == "dial":
+	case errors.As(err, &dial) && ctx.Err() == nil:
 		return c.down("can't be reached", err), unreachable
+	case errors.Is(err, os.ErrDeadlineExceeded), ctx.Err() != nil:
+		return gate.Errorf(gate.TargetSlow, "target %s did not answer in time", c.name), reached
 	default:
 		return c.down("broke off or answered what is not HTTP", err), reached
 	}
@@ -44,6 +43,12 @@ func nonsense(name, why string) *gate.Error {
 	return &gate.Error{Kind: gate.TargetDown, Msg: "target " + name + " " + why}
 }
 
+// isClosed tells whether the target closed the connection before it answered anything.
+func isClosed(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
 // clean is err for the log. The errors of net/http's parser quote what they could not read, which may hold a secret, so
 // only those that can't are kept.
 func clean(err error) error {
@@ -54,6 +59,10 @@ func clean(err error) error {
 		return op
 	case errors.As(err, &cert):
 		return cert
+	case errors.Is(err, errTooMuch):
+		return errTooMuch
+	case errors.Is(err, errVersion):
+		return errVersion
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return io.ErrUnexpectedEOF
 	case errors.Is(err, io.EOF):
@@ -63,8 +72,8 @@ func clean(err error) error {
 }
 
 // unfit says why an answer can't be passed on or understood, or nothing.
-func unfit(resp *http.Response) string {
-	switch c := resp.StatusCode; {
+func unfit(a *answer) string {
+	switch c := a.code; {
 	case c == http.StatusServiceUnavailable:
 		return "is sealed or not ready to serve"
 	case c == 472 || c == 473:
@@ -73,11 +82,13 @@ func unfit(resp *http.Response) string {
 		return "answered with a redirect, which is not followed: its address must be that of a node that serves"
 	case c < 200 || c > 599:
 		return "answered with a status that makes no sense"
+	case a.body.open && !a.body.ended:
+		return "answered without saying how long its answer is"
 	}
-	if e := resp.Header.Get("Content-Encoding"); e != "" && e != "identity" {
+	if e := a.header.Get("Content-Encoding"); e != "" && e != "identity" {
 		return "answered in an encoding that was not asked for"
 	}
-	if t := resp.Header.Get("Content-Type"); t != "" && t != "application/json" {
+	if t := a.header.Get("Content-Type"); t != "" && t != "application/json" {
 		// A page would run in the browser of whoever opens it as if it were Bailiff's own.
 		switch t, _, err := mime.ParseMediaType(t); {
 		case err != nil:

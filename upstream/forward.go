@@ -64,15 +64,15 @@ func (b *backend) call(r *gate.Request) (*call, error) {
 	}
 	switch r.Op {
 	case policy.Read:
-		k.method = http.MethodGet
+		k.method, k.safe = http.MethodGet, b.kv != 0
 		k.query = query(r.Query, "", "")
 		return k, nil
 	case policy.List:
-		k.method = http.MethodGet
+		k.method, k.safe = http.MethodGet, true
 		k.query = query(r.Query, "list", "true")
 		return k, nil
 	case policy.Help:
-		k.method = http.MethodGet
+		k.method, k.safe = http.MethodGet, true
 		k.query = query(nil, "help", "1")
 		return k, nil
 	case policy.Delete:

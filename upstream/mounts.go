@@ -43,7 +43,7 @@ func (v *Vault) Mounts(ctx context.Context) ([]MountInfo, error) {
 	var all struct {
 		Data map[string]mountAnswer `json:"data"`
 	}
-	err := v.ask(ctx, &call{method: http.MethodGet, path: "sys/mounts"}, &all)
+	err := v.ask(ctx, &call{method: http.MethodGet, safe: true, path: "sys/mounts"}, &all)
 	var no *refusal
 	if errors.As(err, &no) && no.code == http.StatusForbidden {
 		var own struct {
@@ -51,7 +51,7 @@ func (v *Vault) Mounts(ctx context.Context) ([]MountInfo, error) {
 				Secret map[string]mountAnswer `json:"secret"`
 			} `json:"data"`
 		}
-		err = v.ask(ctx, &call{method: http.MethodGet, path: "sys/internal/ui/mounts"}, &own)
+		err = v.ask(ctx, &call{method: http.MethodGet, safe: true, path: "sys/internal/ui/mounts"}, &own)
 		all.Data = own.Data.Secret
 	}
 	if err != nil {
@@ -72,7 +72,7 @@ func (v *Vault) Mounts(ctx context.Context) ([]MountInfo, error) {
 // Health is nil where the target is initialised, unsealed and serving; it needs no login. A standby that forwards counts
 // as serving. Errors are ctx's own or *gate.Error.
 func (v *Vault) Health(ctx context.Context) error {
-	k := &call{method: http.MethodGet, path: "sys/health", query: "perfstandbyok=true&standbyok=true"}
+	k := &call{method: http.MethodGet, safe: true, path: "sys/health", query: "perfstandbyok=true&standbyok=true"}
 	var out struct {
 		Initialized bool `json:"initialized"`
 		Sealed      bool `json:"sealed"`

@@ -92,8 +92,8 @@ func (v *Vault) Run(ctx context.Context) error {
 	return nil
 }
 
-// Close lets idle connections go. Requests that are under way are not disturbed.
-func (v *Vault) Close() { v.client.transport.CloseIdleConnections() }
+// Close lets idle connections go. Requests that are under way are not disturbed; their connections end with them.
+func (v *Vault) Close() { v.client.pool.close() }
 
 // Mount is the backend for one mount of the target: remotePath is its path there ("secret"), kvVersion 1 or 2 where it is
 // a KV engine, else 0.

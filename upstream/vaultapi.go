@@ -113,7 +113,7 @@ func (c *client) lookup(ctx context.Context, token secret.Value) (ttl time.Durat
 			Renewable bool  `json:"renewable"`
 		} `json:"data"`
 	}
-	err = c.ask(ctx, &call{method: http.MethodGet, path: "auth/token/lookup-self", token: token}, &out)
+	err = c.ask(ctx, &call{method: http.MethodGet, safe: true, path: "auth/token/lookup-self", token: token}, &out)
 	if err != nil {
 		return 0, false, c.tokenError(err)
 	}
