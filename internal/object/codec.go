@@ -218,8 +218,8 @@ func bodyProblem(rec Record, err error) *Problem {
 			hint = "secrets stand beside the body, not in it"
 		}
 		return problem(rec, field, "there is no such field", hint)
-	case errors.Is(err, errDuration):
-		return problem(rec, durationField(rec), errDuration.Error(), "")
+	case errors.Is(err, ErrDuration):
+		return problem(rec, durationField(rec), ErrDuration.Error(), "")
 	case errors.As(err, &typ):
 		kind, _, _ := strings.Cut(typ.Value, " ")
 		return problem(rec, typ.Field, "it can't be a JSON "+kind, "")

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// errDuration does not repeat the text: it may have come from where secrets are kept.
-var errDuration = errors.New(`not a duration: write it as "90s", "15m" or "1h30m"`)
+// ErrDuration is the error of a text that is no duration. It does not repeat the text, which may have come from where secrets are kept.
+var ErrDuration = errors.New(`not a duration: write it as "90s", "15m" or "1h30m"`)
 
 // Duration is a time.Duration that is written in words ("1h30m") in JSON and HCL.
 type Duration time.Duration
@@ -27,7 +27,7 @@ func (d *Duration) UnmarshalText(b []byte) error {
 		x, err = time.ParseDuration(string(b) + "s")
 	}
 	if err != nil {
-		return errDuration
+		return ErrDuration
 	}
 	*d = Duration(x)
 	return nil
@@ -42,7 +42,7 @@ func (d *Duration) UnmarshalJSON(b []byte) error {
 	case len(b) > 0 && b[0] == '"':
 		var s string
 		if err := json.Unmarshal(b, &s); err != nil {
-			return errDuration
+			return ErrDuration
 		}
 		return d.UnmarshalText([]byte(s))
 	default:

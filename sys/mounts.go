@@ -1,0 +1,157 @@
+package sys
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/bailiff-secrets/bailiff/gate"
+)
+
+const (
+	authPrefix      = "auth/"
+	systemTTL       = 2764800 // seconds: what Vault shows where a mount has no TTL of its own
+	typeOfToken     = "token"
+	typeOfSystem    = "system"
+	kindOfAuthToken = "default-service"
+)
+
+// uiMount tells which mount serves a path: every kv command of the vault command line asks first.
+func (b *Backend) uiMount(_ context.Context, c *call) (*gate.Response, error) {
+	path := c.args["path"]
+	m, _, found := b.cfg.Mounts().Route(path)
+	if !found || !b.visible(c, m) {
+		return nil, &gate.Error{Kind: gate.Forbidden, Msg: fmt.Sprintf(
+			"preflight capability check returned 403, please ensure client's policies grant access to path %q", path+"/")}
+	}
+	data := mountData(m)
+	data["path"] = strings.TrimPrefix(m.Path, authPrefix)
+	return ok(data), nil
+}
+
+// uiMounts shows the mounts below which the caller may do anything at all.
+func (b *Backend) uiMounts(_ context.Context, c *call) (*gate.Response, error) {
+	secrets, auth := map[string]any{}, map[string]any{}
+	for _, m := range b.cfg.Mounts().All() {
+		if !b.visible(c, m) {
+			continue
+		}
+		if name, isAuth := strings.CutPrefix(m.Path, authPrefix); isAuth {
+			auth[name] = mountData(m)
+		} else {
+			secrets[m.Path] = mountData(m)
+		}
+	}
+	return ok(map[string]any{"secret": secrets, "auth": auth}), nil
+}
+
+func (b *Backend) visible(c *call, m *gate.Mount) bool {
+	return b.cfg.Policies.ACL(c.Caller.Policies).Mountable(m.Path)
+}
+
+func (b *Backend) mounts(context.Context, *call) (*gate.Response, error) {
+	return ok(b.tableOf(false)), nil
+}
+
+func (b *Backend) auth(context.Context, *call) (*gate.Response, error) {
+	return ok(b.tableOf(true)), nil
+}
+
+// tableOf lists the auth methods, or the secrets engines.
+func (b *Backend) tableOf(auth bool) map[string]any {
+	data := map[string]any{}
+	for _, m := range b.cfg.Mounts().All() {
+		if name, isAuth := strings.CutPrefix(m.Path, authPrefix); isAuth == auth {
+			data[name] = mountData(m)
+		}
+	}
+	return data
+}
+
+// mountOrTune reads one mount, or with /tune what could be tuned of it.
+func (b *Backend) mountOrTune(_ context.Context, c *call) (*gate.Response, error) {
+	path, tune := strings.CutSuffix(c.args["path"], "/tune")
+	m, found := b.mountAt(path + "/")
+	switch {
+	case !found && tune:
+		return nil, invalid("cannot fetch sysview for path %q", path+"/")
+	case !found:
+		return nil, invalid("No secret engine mount at %s/", path)
+	case tune:
+		return ok(tuneData(m)), nil
+	}
+	return ok(mountData(m)), nil
+}
+
+func (b *Backend) authMount(_ context.Context, c *call) (*gate.Response, error) {
+	path, tune := strings.CutSuffix(c.args["path"], "/tune")
+	m, found := b.mountAt(authPrefix + path + "/")
+	switch {
+	case !found:
+		return nil, invalid("No auth engine at %s/", path)
+	case tune:
+		data := tuneData(m)
+		data["token_type"] = kindOfAuthToken
+		return ok(data), nil
+	}
+	return ok(mountData(m)), nil
+}
+
+func (b *Backend) mountAt(path string) (*gate.Mount, bool) {
+	m, rest, found := b.cfg.Mounts().Route(strings.TrimSuffix(path, "/"))
+	return m, found && rest == "" && m.Path == path
+}
+
+// mountData is a mount as Vault shows it.
+func mountData(m *gate.Mount) map[string]any {
+	config := map[string]any{"default_lease_ttl": seconds(m.DefaultTTL), "max_lease_ttl": seconds(m.MaxTTL), "force_no_cache": false}
+	data := map[string]any{
+		"accessor":                m.Accessor,
+		"config":                  config,
+		"description":             m.Description,
+		"external_entropy_access": false,
+		"local":                   false,
+		"options":                 m.Options,
+		"plugin_version":          "",
+		"running_plugin_version":  "",
+		"running_sha256":          "",
+		"seal_wrap":               false,
+		"type":                    m.Type,
+		"uuid":                    m.UUID,
+	}
+	switch m.Type {
+	case typeOfSystem:
+	case typeOfToken:
+		config["token_type"] = kindOfAuthToken
+	default:
+		data["deprecation_status"] = "supported"
+	}
+	return data
+}
+
+func tuneData(m *gate.Mount) map[string]any {
+	ttl := func(d time.Duration) int64 {
+		if d == 0 {
+			return systemTTL
+		}
+		return seconds(d)
+	}
+	data := map[string]any{
+		"default_lease_ttl": ttl(m.DefaultTTL), "max_lease_ttl": ttl(m.MaxTTL), "force_no_cache": false, "description": m.Description,
+	}
+	if len(m.Options) > 0 {
+		data["options"] = m.Options
+	}
+	return data
+}
+
+// auditDevices shows the trail as the one audit device that there is.
+func (b *Backend) auditDevices(context.Context, *call) (*gate.Response, error) {
+	return ok(map[string]any{"bailiff/": map[string]any{
+		"type": "bailiff", "path": "bailiff/", "description": "the trail, always on: see bailiff audit query",
+		"options": map[string]string{}, "local": true,
+	}}), nil
+}
+
+func seconds(d time.Duration) int64 { return int64(d / time.Second) }

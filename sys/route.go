@@ -1,0 +1,171 @@
+package sys
+
+import (
+	"context"
+	"strings"
+
+	"github.com/bailiff-secrets/bailiff/gate"
+	"github.com/bailiff-secrets/bailiff/policy"
+)
+
+// call is one request with the arguments of its path.
+type call struct {
+	*gate.Request
+	args    map[string]string
+	ignored []string // fields of the body that nobody knows
+}
+
+type handler func(ctx context.Context, c *call) (*gate.Response, error)
+
+// route is one operation on one pattern. In a pattern {x} is a segment and {x...}, at its end, the rest of the path.
+// A route whose op is empty answers every operation that no route before it does.
+type route struct {
+	op    policy.Operation
+	path  string
+	serve handler
+}
+
+func (b *Backend) table() []route {
+	const read, list, update, remove = policy.Read, policy.List, policy.Update, policy.Delete
+	return []route{
+		// Vault's, as the command line asks for them.
+		{read, "sys/internal/ui/mounts", b.uiMounts},
+		{read, "sys/internal/ui/mounts/{path...}", b.uiMount},
+		{read, "sys/internal/ui/resultant-acl", b.resultantACL},
+		{read, "sys/mounts", b.mounts},
+		{read, "sys/mounts/{path...}", b.mountOrTune},
+		{"", "sys/mounts/{path...}", notHere("mounts are declared in files: see bailiff apply")},
+		{read, "sys/auth", b.auth},
+		{read, "sys/auth/{path...}", b.authMount},
+		{"", "sys/auth/{path...}", notHere("auth methods can't be mounted yet")},
+		{read, "sys/audit", b.auditDevices},
+		{"", "sys/audit/{path...}", notHere("the audit trail is always on and is not switched: see bailiff audit query")},
+
+		{list, "sys/policies/acl", b.policyNames},
+		{read, "sys/policies/acl/{name}", b.aclPolicy},
+		{"", "sys/policies/acl/{name}", notHere("policies are declared in files: see bailiff apply")},
+		{list, "sys/policy", b.oldPolicyNames},
+		{read, "sys/policy", b.oldPolicyNames},
+		{read, "sys/policy/{name}", b.oldPolicy},
+		{"", "sys/policy/{name}", notHere("policies are declared in files: see bailiff apply")},
+		{update, "sys/capabilities-self", b.capabilitiesSelf},
+		{update, "sys/capabilities", b.capabilities},
+		{update, "sys/capabilities-accessor", b.capabilitiesAccessor},
+
+		{read, "sys/leases", b.stuckLeases},
+		{read, "sys/leases/count", b.countLeases},
+		{list, "sys/leases/lookup", b.leaseKeys},
+		{update, "sys/leases/lookup", b.lookupLease},
+		{list, "sys/leases/lookup/{prefix...}", b.leaseKeys},
+		{update, "sys/leases/renew", b.renewLease},
+		{update, "sys/leases/renew/{id...}", b.renewLease},
+		{update, "sys/renew", b.renewLease},
+		{update, "sys/renew/{id...}", b.renewLease},
+		{update, "sys/leases/revoke", b.revokeLease},
+		{update, "sys/leases/revoke/{id...}", b.revokeLease},
+		{update, "sys/revoke", b.revokeLease},
+		{update, "sys/revoke/{id...}", b.revokeLease},
+		{update, "sys/leases/revoke-prefix/{prefix...}", b.revokePrefix},
+		{update, "sys/revoke-prefix/{prefix...}", b.revokePrefix},
+		{update, "sys/leases/revoke-force/{prefix...}", notHere(neverForgets)},
+		{update, "sys/revoke-force/{prefix...}", notHere(neverForgets)},
+
+		{read, "auth/token/lookup-self", b.lookupSelf},
+		{update, "auth/token/lookup-self", b.lookupSelf},
+		{read, "auth/token/lookup", b.lookupToken},
+		{update, "auth/token/lookup", b.lookupToken},
+		{update, "auth/token/lookup-accessor", b.lookupAccessor},
+		{update, "auth/token/renew-self", b.renewSelf},
+		{update, "auth/token/revoke-self", b.revokeSelf},
+		{"", "auth/token/{rest...}", notHere("tokens can't be made, renewed or revoked here yet: see bailiff identity key")},
+
+		{"", "sys/wrapping/{rest...}", notHere("wrapping is not served yet")},
+		{"", "sys/tools/{rest...}", notHere("tools are not served")},
+		{"", "sys/remount", notHere("mounts are declared in files: see bailiff apply")},
+
+		// Ours.
+		{read, "sys/bailiff/audit", b.queryTrail},
+		{update, "sys/bailiff/plan", b.plan},
+		{update, "sys/bailiff/apply", b.apply},
+		{list, "sys/bailiff/objects/{kind}", b.objects},
+		{read, "sys/bailiff/objects/{kind}/{name...}", b.object},
+		{remove, "sys/bailiff/objects/{kind}/{name...}", b.deleteObject},
+		{update, "sys/bailiff/identities/{name}", b.putIdentity},
+		{list, "sys/bailiff/identities/{name}/keys", b.keys},
+		{update, "sys/bailiff/identities/{name}/keys", b.addKey},
+		{update, "sys/bailiff/identities/{name}/keys/{id}", b.changeKey},
+		{remove, "sys/bailiff/identities/{name}/keys/{id}", b.deleteKey},
+		{list, "sys/bailiff/leases", b.listLeases},
+		{read, "sys/bailiff/leases/{id...}", b.lease},
+		{read, "sys/bailiff/status", b.status},
+	}
+}
+
+// find looks for what serves op on path, which is canonical.
+func (b *Backend) find(op policy.Operation, path string) (handler, map[string]string, error) {
+	if op == policy.Create {
+		op = policy.Update
+	}
+	known := false
+	for i := range b.routes {
+		args, ok := match(b.routes[i].path, path)
+		if !ok {
+			continue
+		}
+		known = true
+		if b.routes[i].op == op || b.routes[i].op == "" {
+			return b.routes[i].serve, args, nil
+		}
+	}
+	if known {
+		return nil, nil, &gate.Error{Kind: gate.Unsupported, Msg: "unsupported operation"}
+	}
+	return nil, nil, &gate.Error{Kind: gate.NotFound, Msg: "unsupported path"}
+}
+
+// match finds the arguments of a path that fits a pattern.
+func match(pattern, path string) (map[string]string, bool) {
+	var args map[string]string
+	for pattern != "" {
+		p, restPattern, _ := strings.Cut(pattern, "/")
+		segment, rest, more := strings.Cut(path, "/")
+		name, variable := strings.CutPrefix(strings.TrimSuffix(p, "}"), "{")
+		switch {
+		case segment == "":
+			return nil, false
+		case !variable:
+			if p != segment {
+				return nil, false
+			}
+		default:
+			if args == nil {
+				args = map[string]string{}
+			}
+			if name, many := strings.CutSuffix(name, "..."); many {
+				args[name] = path
+				return args, true
+			}
+			args[name] = segment
+		}
+		if restPattern == "" {
+			return args, !more
+		}
+		pattern, path = restPattern, rest
+	}
+	return args, false
+}
+
+// notHere is what answers a path of Vault's that isn't served.
+func notHere(why string) handler {
+	return func(context.Context, *call) (*gate.Response, error) {
+		return nil, &gate.Error{Kind: gate.Unsupported, Msg: why}
+	}
+}
+
+func invalid(format string, args ...any) error { return gate.Errorf(gate.Invalid, format, args...) }
+
+func ok(data map[string]any) *gate.Response { return &gate.Response{Data: data} }
+
+func done(detail string) *gate.Response {
+	return &gate.Response{Status: gate.NoContent, Detail: detail}
+}
