@@ -1,0 +1,218 @@
+package server
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/bailiff-secrets/bailiff/broker"
+	"github.com/bailiff-secrets/bailiff/gate"
+	"github.com/bailiff-secrets/bailiff/identity"
+	"github.com/bailiff-secrets/bailiff/internal/object"
+	"github.com/bailiff-secrets/bailiff/policy"
+	"github.com/bailiff-secrets/bailiff/producers"
+	"github.com/bailiff-secrets/bailiff/usc"
+)
+
+// set is every object, decoded.
+type set struct {
+	records    []object.Record
+	targets    []versioned
+	mounts     []object.Mount
+	producers  []object.Producer
+	connectors []object.Connector
+	policies   []versionedPolicy
+	roles      []identity.Role
+	identities []identity.Identity
+}
+
+type versioned struct {
+	object.Target
+	version int64
+}
+
+type versionedPolicy struct {
+	object.Policy
+	version int64
+}
+
+func decodeAll(records []object.Record) (*set, error) {
+	s := &set{records: records}
+	for _, r := range records {
+		v, err := object.Decode(r)
+		if err != nil {
+			return nil, err
+		}
+		switch o := v.(type) {
+		case *object.Target:
+			s.targets = append(s.targets, versioned{*o, r.Version})
+		case *object.Mount:
+			s.mounts = append(s.mounts, *o)
+		case *object.Producer:
+			s.producers = append(s.producers, *o)
+		case *object.Connector:
+			s.connectors = append(s.connectors, *o)
+		case *object.Policy:
+			s.policies = append(s.policies, versionedPolicy{*o, r.Version})
+		case *object.Role:
+			s.roles = append(s.roles, identity.Role(*o))
+		case *object.Identity:
+			s.identities = append(s.identities, identity.Identity(*o))
+		default:
+			return nil, fmt.Errorf("object %s %q is of a kind that this version does not know", r.Kind, r.Name)
+		}
+	}
+	return s, nil
+}
+
+// live is everything that requests need, as one apply left it. It is immutable.
+type live struct {
+	set        *set
+	mounts     *gate.Mounts
+	policies   *policies
+	connectors map[string]usc.Connector
+	roles      map[string]map[string]broker.Role // mount with its slash → name → role
+}
+
+// build makes the next live. It starts new targets, which connect to nothing until they are asked.
+func (e *estate) build(s *set) (*live, error) {
+	if err := e.targets.ensure(s.targets); err != nil {
+		return nil, err
+	}
+	l := &live{set: s, connectors: make(map[string]usc.Connector), roles: make(map[string]map[string]broker.Role)}
+	var err error
+	if l.policies, err = parsePolicies(s.policies); err != nil {
+		return nil, err
+	}
+	mounts := append([]*gate.Mount(nil), e.internal...)
+	for _, m := range s.mounts {
+		g, err := e.mount(m)
+		if err != nil {
+			return nil, err
+		}
+		mounts = append(mounts, g)
+	}
+	if l.mounts, err = gate.NewMounts(mounts); err != nil {
+		return nil, err
+	}
+	for _, c := range s.connectors {
+		l.connectors[c.Name] = connect(c, s.mounts)
+	}
+	for _, p := range s.producers {
+		role, err := roleOf(p, s.targets)
+		if err != nil {
+			return nil, err
+		}
+		if l.roles[role.Mount] == nil {
+			l.roles[role.Mount] = make(map[string]broker.Role)
+		}
+		l.roles[role.Mount][role.Name] = role
+	}
+	return l, nil
+}
+
+func (e *estate) mount(m object.Mount) (*gate.Mount, error) {
+	g := &gate.Mount{
+		Path: m.Path + "/", Type: m.Engine, Target: m.Target, Description: m.Description,
+		Accessor: stableID(m.Engine+"_", m.Path), UUID: stableUUID(m.Path),
+		DefaultTTL: time.Duration(m.DefaultTTL), MaxTTL: time.Duration(m.MaxTTL),
+	}
+	if m.Type == "broker" {
+		if g.Type == "" {
+			g.Type = "database"
+		}
+		g.Backend = e.leases
+		return g, nil
+	}
+	if m.KVVersion > 0 {
+		g.Options = map[string]string{"version": fmt.Sprint(m.KVVersion)}
+	}
+	t := e.targets.find(m.Target)
+	if t == nil || t.vault == nil {
+		return nil, fmt.Errorf("mount %q: target %q is not a Vault", m.Path, m.Target)
+	}
+	g.Backend = t.vault.Mount(remotePath(m), m.KVVersion)
+	return g, nil
+}
+
+func remotePath(m object.Mount) string {
+	if m.RemotePath != "" {
+		return m.RemotePath
+	}
+	return m.Path
+}
+
+// connect finds the mounts that a connector reaches.
+func connect(c object.Connector, mounts []object.Mount) usc.Connector {
+	out := usc.Connector{Name: c.Name, Target: c.Target, Description: c.Description}
+	for _, m := range mounts {
+		switch {
+		case m.KVVersion == 0:
+		case c.Mount == m.Path:
+			out.Mounts = append(out.Mounts, usc.Mount{Path: m.Path, KVVersion: m.KVVersion})
+		case c.Target != "" && c.Target == m.Target:
+			out.Mounts = append(out.Mounts, usc.Mount{Path: m.Path, Prefix: remotePath(m) + "/", KVVersion: m.KVVersion})
+		}
+	}
+	return out
+}
+
+func roleOf(p object.Producer, targets []versioned) (broker.Role, error) {
+	kind := ""
+	for _, t := range targets {
+		if t.Name == p.Target {
+			kind = t.Type
+		}
+	}
+	factory, ok := producers.Types[kind]
+	if !ok {
+		return broker.Role{}, fmt.Errorf("producer %q: no producer for targets of type %q", p.Mount+"/"+p.Name, kind)
+	}
+	config, err := factory.Role(p)
+	if err != nil {
+		return broker.Role{}, fmt.Errorf("producer %q: %w", p.Mount+"/"+p.Name, err)
+	}
+	return broker.Role{
+		Mount: p.Mount + "/", Name: p.Name, Target: p.Target, Config: config,
+		DefaultTTL: time.Duration(p.DefaultTTL), MaxTTL: time.Duration(p.MaxTTL),
+	}, nil
+}
+
+// policies are the parsed policies of one live, and the sets of them that were compiled so far.
+type policies struct {
+	byName   map[string]*policy.Policy
+	compiled sync.Map // names joined by NUL → *policy.ACL
+}
+
+func parsePolicies(list []versionedPolicy) (*policies, error) {
+	out := &policies{byName: make(map[string]*policy.Policy, len(list)+2)}
+	builtin, err := policy.Parse(identity.DefaultPolicy, 0, policy.Default)
+	if err != nil {
+		return nil, fmt.Errorf("the built-in policy: %w", err)
+	}
+	out.byName[identity.DefaultPolicy] = builtin
+	for _, p := range list {
+		parsed, err := policy.Parse(p.Name, p.version, p.Rules)
+		if err != nil {
+			return nil, err
+		}
+		out.byName[p.Name] = parsed
+	}
+	return out, nil
+}
+
+func (p *policies) acl(names []string) *policy.ACL {
+	key := strings.Join(names, "\x00")
+	if a, ok := p.compiled.Load(key); ok {
+		return a.(*policy.ACL) //nolint:errcheck,forcetypeassert // nothing else is stored
+	}
+	list := make([]*policy.Policy, 0, len(names))
+	for _, n := range names {
+		if x := p.byName[n]; x != nil {
+			list = append(list, x)
+		}
+	}
+	a, _ := p.compiled.LoadOrStore(key, policy.Compile(list...))
+	return a.(*policy.ACL) //nolint:errcheck,forcetypeassert // nothing else is stored
+}

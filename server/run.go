@@ -1,0 +1,262 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/net/netutil"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/bailiff-secrets/bailiff/api"
+	"github.com/bailiff-secrets/bailiff/audit"
+	"github.com/bailiff-secrets/bailiff/broker"
+	"github.com/bailiff-secrets/bailiff/gate"
+	"github.com/bailiff-secrets/bailiff/hvp"
+	"github.com/bailiff-secrets/bailiff/identity"
+	"github.com/bailiff-secrets/bailiff/internal/config"
+	"github.com/bailiff-secrets/bailiff/store/sqlite"
+	"github.com/bailiff-secrets/bailiff/sys"
+	"github.com/bailiff-secrets/bailiff/usc"
+)
+
+// Run starts a server and blocks until ctx ends and everything that was started has stopped.
+func Run(ctx context.Context, opts Options) error {
+	if opts.Dev {
+		return runDev(ctx, opts)
+	}
+	if opts.ConfigFile == "" {
+		return errors.New("a configuration is needed: --config FILE, or --dev to try it out")
+	}
+	cfg, err := config.LoadServer(opts.ConfigFile)
+	if err != nil {
+		return err
+	}
+	s, err := open(ctx, cfg, opts)
+	if err != nil {
+		return err
+	}
+	return s.run(ctx, opts, nil)
+}
+
+// server is every part, wired.
+type server struct {
+	cfg     *config.Server
+	logger  *slog.Logger
+	db      *sqlite.DB
+	trail   *audit.Log
+	estate  *estate
+	leases  *broker.Broker
+	front   *front
+	boot    *bootstrapper
+	metrics *metrics
+	cert    *certificate
+
+	version   string
+	started   time.Time
+	clusterID string // in the form of a UUID; stays the same for this store
+}
+
+// open builds the parts from the bottom up. What it opened is closed again where it fails.
+func open(ctx context.Context, cfg *config.Server, opts Options) (s *server, err error) {
+	s = &server{cfg: cfg, logger: newLogger(cfg, opts), metrics: newMetrics(opts.Version), version: opts.Version, started: time.Now()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return s, fmt.Errorf("data directory: %w", err)
+	}
+	fault := faults(opts.Env)
+	if s.trail, err = audit.Open(audit.Config{
+		Dir: cfg.Audit.Dir, Node: cfg.Node, SegmentBytes: cfg.Audit.SegmentSize, ReserveBytes: cfg.Audit.Reserve, Logger: s.logger,
+	}); err != nil {
+		return s, err
+	}
+	if s.db, err = openStore(ctx, cfg, s.logger); err != nil {
+		return s, err
+	}
+	if s.clusterID, err = clusterID(ctx, s.db); err != nil {
+		return s, err
+	}
+	manager, err := identity.NewManager(ctx, s.db)
+	if err != nil {
+		return s, err
+	}
+	s.estate = newEstate(s.db, manager, s.logger)
+	if s.leases, err = broker.New(broker.Config{
+		Store: s.db, Catalog: s.estate, Recorder: s.trail, Node: cfg.Node, Logger: s.logger, Fault: fault,
+	}); err != nil {
+		return s, err
+	}
+	s.estate.leases = s.leases
+	if err := s.doors(ctx, opts, fault); err != nil {
+		return s, err
+	}
+	s.metrics.registry.MustRegister(newLeaseMetrics(s.db))
+	s.boot = &bootstrapper{estate: s.estate, store: s.db, trail: s.trail}
+	if cfg.Listener.TLSCertFile != "" {
+		s.cert, err = loadCertificate(cfg.Listener.TLSCertFile, cfg.Listener.TLSKeyFile)
+	}
+	return s, err
+}
+
+// doors builds the gate, what it guards, and the doors before it.
+func (s *server) doors(ctx context.Context, opts Options, fault func(string)) error {
+	own, err := sys.New(sys.Config{
+		Leases: s.leases, Trail: s.trail, Estate: s.estate, Mounts: s.estate.mounts, Policies: s.estate,
+		Identities: identities{s.estate}, Logger: s.logger, Tokens: s.estate.manager, Status: s.status,
+	})
+	if err != nil {
+		return err
+	}
+	s.estate.internal = []*gate.Mount{
+		{Path: "sys/", Type: "system", Description: "system endpoints used for control, policy and debugging", Internal: true, Backend: own,
+			Accessor: stableID("system_", "sys"), UUID: stableUUID("sys")},
+		{Path: "auth/token/", Type: "token", Description: "token based credentials", Internal: true, Backend: own,
+			Accessor: stableID("auth_token_", "token"), UUID: stableUUID("auth/token")},
+	}
+	if err := s.estate.load(ctx); err != nil {
+		return err
+	}
+	g, err := gate.New(gate.Config{
+		Authenticator: s.estate.manager, Policies: s.estate, Mounts: s.estate.mounts, Recorder: s.trail, Logger: s.logger,
+		Observe: s.metrics.observe, Fault: fault,
+	})
+	if err != nil {
+		return err
+	}
+	connectors := usc.New(usc.Config{Gate: g, Connectors: s.estate.connector})
+	vault, err := hvp.New(hvp.Config{Gate: g, Info: s.info, MaxBody: s.cfg.Limits.MaxBody, Logger: s.logger})
+	if err != nil {
+		return err
+	}
+	rest := api.NewServer(api.Config{Gate: g, USC: connectors, MaxBody: s.cfg.Limits.MaxBody, Logger: s.logger})
+	s.front = &front{vault: vault, api: rest, ready: s.ready}
+	return nil
+}
+
+// run serves until ctx ends. ready, where not nil, is called with the address once requests are answered.
+func (s *server) run(ctx context.Context, opts Options, ready func(ctx context.Context, address string) error) (err error) {
+	defer func() { err = errors.Join(err, s.close()) }()
+	if err := s.event(ctx, "start", "the server starts, version "+opts.Version); err != nil {
+		return err
+	}
+	ln, err := listen(ctx, s.cfg.Listener.Address, s.cert)
+	if err != nil {
+		return err
+	}
+	ln = netutil.LimitListener(ln, s.cfg.Limits.MaxConnections)
+	var mln net.Listener
+	if s.cfg.Metrics.Address != "" {
+		if mln, err = listen(ctx, s.cfg.Metrics.Address, nil); err != nil {
+			return errors.Join(err, ln.Close())
+		}
+	}
+	s.logger.Info("serving", "address", ln.Addr().String(), "metrics", s.cfg.Metrics.Address, "tls", s.cert != nil, "version", opts.Version)
+
+	// The broker goes on until the doors are closed, so that what they began is finished by somebody.
+	brokerCtx, stopBroker := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBroker()
+	brokerDone := make(chan error, 1)
+	go func() { brokerDone <- s.leases.Run(brokerCtx) }()
+
+	err = s.serve(ctx, opts, ln, mln, ready)
+	stopBroker()
+	if e := <-brokerDone; e != nil && !errors.Is(e, context.Canceled) {
+		err = errors.Join(err, e)
+	}
+	return errors.Join(err, s.event(context.WithoutCancel(ctx), "stop", "the server stops"))
+}
+
+func (s *server) serve(ctx context.Context, opts Options, ln, mln net.Listener, ready func(context.Context, string) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return serveUntil(ctx, s.httpServer(), ln) })
+	if mln != nil {
+		group.Go(func() error { return serveUntil(ctx, metricsServer(s.metrics.handler()), mln) })
+	}
+	group.Go(func() error { return s.boot.serve(ctx, s.cfg.AdminSocket) })
+	if s.cert != nil && opts.Reload != nil {
+		group.Go(func() error { s.cert.follow(ctx.Done(), opts.Reload, s.logger); return nil })
+	}
+	if ready != nil {
+		group.Go(func() error { return ready(ctx, ln.Addr().String()) })
+	}
+	return group.Wait()
+}
+
+func (s *server) httpServer() *http.Server {
+	l := s.cfg.Limits
+	return &http.Server{
+		Handler:           s.front,
+		ReadHeaderTimeout: l.ReadHeaderTimeout,
+		ReadTimeout:       l.RequestTimeout,
+		WriteTimeout:      l.RequestTimeout,
+		IdleTimeout:       l.IdleTimeout,
+		MaxHeaderBytes:    l.MaxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
+	}
+}
+
+// event records something that the server did by itself.
+func (s *server) event(ctx context.Context, op, detail string) error {
+	rec := &audit.Record{Stage: audit.StageEvent, Status: audit.OK, Via: string(gate.System), Op: op, Detail: detail}
+	if err := s.trail.Append(ctx, rec); err != nil {
+		return fmt.Errorf("record the %s of the server: %w", op, err)
+	}
+	return nil
+}
+
+// ready says why requests can't be served now.
+func (s *server) ready(ctx context.Context) error {
+	if err := s.trail.Err(); err != nil {
+		return errors.New("the audit trail can't be written")
+	}
+	if _, _, err := s.db.Meta(ctx, metaBootstrapped); err != nil {
+		return errors.New("the store can't be read")
+	}
+	return nil
+}
+
+// info is what Vault's status paths show. A server that can't record is as good as sealed: nothing is released.
+func (s *server) info(context.Context) hvp.Info {
+	return hvp.Info{
+		Sealed: s.trail.Err() != nil, ClusterName: "bailiff", ClusterID: s.clusterID, StorageType: "sqlite",
+	}
+}
+
+// close closes what is open, from the top down.
+func (s *server) close() error {
+	var errs []error
+	if s.estate != nil {
+		errs = append(errs, s.estate.targets.close())
+	}
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	if s.trail != nil {
+		errs = append(errs, s.trail.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func newLogger(cfg *config.Server, opts Options) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(cfg.Log.Level)); err != nil {
+		level = slog.LevelInfo
+	}
+	o := &slog.HandlerOptions{Level: level}
+	if cfg.Log.Format == "json" {
+		return slog.New(slog.NewJSONHandler(opts.Stderr, o))
+	}
+	return slog.New(slog.NewTextHandler(opts.Stderr, o))
+}
+
+func storePath(cfg *config.Server) string { return filepath.Join(cfg.DataDir, "bailiff.db") }

@@ -1,0 +1,68 @@
+// Command bench measures Bailiff beside what people would run instead, in one run on one machine, and prints tables.
+//
+// Numbers of different runs or machines don't compare; the ratios within a run do. Client, proxy and server share the
+// machine's cores.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/bailiff-secrets/bailiff/internal/testenv"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err) //nolint:errcheck // nothing else can be told
+		os.Exit(1)
+	}
+}
+
+// options say how long and what is measured.
+type options struct {
+	seconds time.Duration // of one measurement
+	rounds  int           // each rival is measured that often, in turn; the median counts
+	only    string
+}
+
+func run(ctx context.Context, args []string, out, progress io.Writer) (err error) {
+	var o options
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.DurationVar(&o.seconds, "t", 3*time.Second, "length of one measurement")
+	flags.IntVar(&o.rounds, "rounds", 3, "rounds; the median counts")
+	flags.StringVar(&o.only, "only", "", "kv or postgres; both where empty")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	env, err := testenv.New(progress)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if e := env.Close(); err == nil {
+			err = e
+		}
+	}()
+	fmt.Fprintf(out, "%s, %s/%s, %d cores, %s a measurement, median of %d rounds\n\n", //nolint:errcheck // a broken pipe ends it below
+		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), o.seconds, o.rounds)
+	if o.only == "" || o.only == "kv" {
+		if err := benchKV(ctx, env, o, out); err != nil {
+			return fmt.Errorf("kv: %w", err)
+		}
+	}
+	if o.only == "" || o.only == "postgres" {
+		if err := benchPostgres(ctx, env, o, out); err != nil {
+			return fmt.Errorf("postgres: %w", err)
+		}
+	}
+	return nil
+}
