@@ -16,7 +16,7 @@ func (b *Backend) lookupSelf(ctx context.Context, c *call) (*gate.Response, erro
 	if _, err := c.fields("token"); err != nil {
 		return nil, err
 	}
-	return b.tokenData(ctx, c.Caller)
+	return b.tokenData(ctx, c.Caller, c.Token)
 }
 
 // lookupToken looks at the token that is named, and at the caller's own where none is.
@@ -30,7 +30,7 @@ func (b *Backend) lookupToken(ctx context.Context, c *call) (*gate.Response, err
 		return nil, err
 	}
 	if token == "" {
-		return b.tokenData(ctx, c.Caller)
+		return b.tokenData(ctx, c.Caller, c.Token)
 	}
 	who, known, err := b.callerOf(ctx, c, secret.New(token))
 	if err != nil {
@@ -39,7 +39,7 @@ func (b *Backend) lookupToken(ctx context.Context, c *call) (*gate.Response, err
 	if !known {
 		return nil, &gate.Error{Kind: gate.Forbidden, Msg: "bad token"}
 	}
-	return b.tokenData(ctx, who)
+	return b.tokenData(ctx, who, secret.New(token))
 }
 
 func (b *Backend) lookupAccessor(ctx context.Context, c *call) (*gate.Response, error) {
@@ -50,7 +50,7 @@ func (b *Backend) lookupAccessor(ctx context.Context, c *call) (*gate.Response, 
 	if err := ownAccessor(c, fields); err != nil {
 		return nil, err
 	}
-	return b.tokenData(ctx, c.Caller)
+	return b.tokenData(ctx, c.Caller, secret.Value{})
 }
 
 // ownAccessor refuses any accessor but the caller's own: there is no finding others by theirs.
@@ -82,8 +82,9 @@ func (b *Backend) callerOf(ctx context.Context, c *call, token secret.Value) (wh
 	return who, err == nil, err
 }
 
-// tokenData is what Vault shows of a token. Its id is the access id: the credential itself is never sent back.
-func (b *Backend) tokenData(ctx context.Context, who identity.Caller) (*gate.Response, error) {
+// tokenData is what Vault shows of a token. Its id is the token as the caller presented it: "vault login" keeps what it
+// finds there. Who asks by accessor is shown none.
+func (b *Backend) tokenData(ctx context.Context, who identity.Caller, presented secret.Value) (*gate.Response, error) {
 	key, err := b.keyOf(ctx, who)
 	if err != nil {
 		return nil, err
@@ -96,7 +97,7 @@ func (b *Backend) tokenData(ctx context.Context, who identity.Caller) (*gate.Res
 		"entity_id":        "",
 		"expire_time":      nil,
 		"explicit_max_ttl": int64(0),
-		"id":               who.AccessID,
+		"id":               presented.Reveal(),
 		"issue_time":       who.IssuedAt.UTC().Format(time.RFC3339Nano),
 		"meta":             who.Metadata,
 		"num_uses":         0,
