@@ -24,9 +24,8 @@ func newMatcher(q Query) matcher {
 	if !q.Until.IsZero() {
 		m.until = nanos(q.Until)
 	}
-	q.Mount = ""
-	for _, f := range m.fields(&q) {
-		if f.want != "" {
+	for _, f := range fields(&q, &Record{}) {
+		if f.want != "" && f.name != "mount" { // its slash may be there or not
 			m.needles = append(m.needles, appendField(nil, f.name, f.want))
 		}
 	}
@@ -55,14 +54,23 @@ func (m *matcher) addPath() {
 	}
 }
 
-// field is one exact filter: its name in JSON and what a query wants there.
-type field struct{ name, want string }
+// field is one exact filter: its name in JSON, what a query wants there, and what a record has.
+type field struct{ name, want, got string }
 
-func (m *matcher) fields(q *Query) [11]field {
+// fields lists the exact filters of q, beside what r has.
+func fields(q *Query, r *Record) [11]field {
 	return [...]field{
-		{"identity", q.Identity}, {"access_id", q.AccessID}, {"op", q.Op}, {"status", q.Status}, {"via", q.Via},
-		{"stage", q.Stage}, {"lease_id", q.LeaseID}, {"principal", q.Principal}, {"request_id", q.RequestID},
-		{"target", q.Target}, {"mount", q.Mount},
+		{"identity", q.Identity, r.Identity},
+		{"access_id", q.AccessID, r.AccessID},
+		{"op", q.Op, r.Op},
+		{"status", q.Status, string(r.Status)},
+		{"via", q.Via, r.Via},
+		{"stage", q.Stage, string(r.Stage)},
+		{"lease_id", q.LeaseID, r.LeaseID},
+		{"principal", q.Principal, r.Principal},
+		{"request_id", q.RequestID, r.RequestID},
+		{"target", q.Target, r.Target},
+		{"mount", strings.TrimSuffix(q.Mount, "/"), strings.TrimSuffix(r.Mount, "/")},
 	}
 }
 
@@ -82,11 +90,7 @@ func (m *matcher) maybe(b []byte) bool {
 // record decides for sure.
 func (m *matcher) record(r *Record) bool {
 	q := &m.q
-	for _, f := range [...]struct{ want, got string }{
-		{q.Identity, r.Identity}, {q.AccessID, r.AccessID}, {q.Op, r.Op}, {q.Status, string(r.Status)}, {q.Via, r.Via},
-		{q.Stage, string(r.Stage)}, {q.LeaseID, r.LeaseID}, {q.Principal, r.Principal}, {q.RequestID, r.RequestID},
-		{q.Target, r.Target}, {strings.TrimSuffix(q.Mount, "/"), strings.TrimSuffix(r.Mount, "/")},
-	} {
+	for _, f := range fields(q, r) {
 		if f.want != "" && f.want != f.got {
 			return false
 		}
@@ -94,30 +98,71 @@ func (m *matcher) record(r *Record) bool {
 	if !q.Since.IsZero() && r.Time.Before(q.Since) || !q.Until.IsZero() && !r.Time.Before(q.Until) {
 		return false
 	}
-	return q.Path == "" || m.matchesPath(r.Path) || m.matchesPath(secretPath(r))
+	return q.Path == "" || m.matchesPath(r.Path, r.Mount)
 }
 
-func (m *matcher) matchesPath(path string) bool {
+// mayMatchPath is false only when rec can't have a path that is wanted. It looks at the JSON without decoding it.
+func (m *matcher) mayMatchPath(rec []byte) bool {
+	if m.q.Path == "" {
+		return true
+	}
+	path, ok := rawField(rec, `,"path":"`)
+	mount, ok2 := rawField(rec, `,"mount":"`)
+	return !ok || !ok2 || m.matchesPath(string(path), string(mount))
+}
+
+// rawField is the value of a field of text, which is empty where rec has none; false where it can't be told without
+// decoding. Inside of another value the quotes of name would be escaped.
+func rawField(rec []byte, name string) ([]byte, bool) {
+	i := bytes.Index(rec, []byte(name))
+	if i < 0 {
+		return nil, true
+	}
+	v := rec[i+len(name):]
+	end := bytes.IndexByte(v, '"')
+	if end < 0 || bytes.IndexByte(v[:end], '\\') >= 0 {
+		return nil, false
+	}
+	return v[:end], true
+}
+
+// matchesPath says whether a record with this path, on this mount, is wanted.
+func (m *matcher) matchesPath(path, mount string) bool {
+	if path == "" {
+		return false
+	}
+	if m.joined(path, "") {
+		return true
+	}
+	mount, name, ok := secretName(path, mount)
+	return ok && m.joined(mount, name)
+}
+
+// joined says whether the path a+b is wanted.
+func (m *matcher) joined(a, b string) bool {
+	if m.prefix && len(m.path) <= len(a) {
+		return strings.HasPrefix(a, m.path)
+	}
+	rest, ok := strings.CutPrefix(m.path, a)
 	if m.prefix {
-		return path != "" && strings.HasPrefix(path, m.path)
+		return ok && strings.HasPrefix(b, rest)
 	}
-	return path != "" && path == m.path
+	return ok && b == rest
 }
 
-// secretPath is the path of the secret that r is about when its mount is KV v2, or "".
-func secretPath(r *Record) string {
-	mount := strings.TrimSuffix(r.Mount, "/") + "/"
-	rest, ok := strings.CutPrefix(r.Path, mount)
-	if mount == "/" || !ok {
-		return ""
+// secretName parts the path of a secret on a KV v2 mount into the mount, with its slash, and the name of the secret.
+func secretName(path, mount string) (prefix, name string, ok bool) {
+	n := len(strings.TrimSuffix(mount, "/"))
+	if n == 0 || len(path) <= n || path[n] != '/' || path[:n] != mount[:n] {
+		return "", "", false
 	}
-	kind, name, ok := strings.Cut(rest, "/")
+	kind, name, ok := strings.Cut(path[n+1:], "/")
 	if !ok {
-		return ""
+		return "", "", false
 	}
 	switch kind {
 	case "data", "metadata", "delete", "undelete", "destroy", "subkeys":
-		return mount + name
+		return path[:n+1], name, true
 	}
-	return ""
+	return "", "", false
 }

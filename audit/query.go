@@ -76,7 +76,7 @@ type search struct {
 	found int
 	back  bool
 	buf   []byte
-	offs  []int
+	recs  [][]byte // in buf
 }
 
 func newSearch(q Query, head Head, fn func(*Record) error) *search {
@@ -162,24 +162,20 @@ func (s *search) blocks(ctx context.Context, f io.ReaderAt, path string, blocks 
 
 // block goes through the frames in buf, which begins at off.
 func (s *search) block(path string, off int64) error {
-	s.offs = s.offs[:0]
+	s.recs = s.recs[:0]
 	for at := 0; at < len(s.buf); {
 		f, err := parseFrame(s.buf[at:])
 		if err != nil {
 			return damaged(path, off+int64(at), err)
 		}
-		s.offs = append(s.offs, at)
+		s.recs = append(s.recs, f.record)
 		at += int(f.size())
 	}
 	if s.back {
-		slices.Reverse(s.offs)
+		slices.Reverse(s.recs)
 	}
-	for _, at := range s.offs {
-		f, err := parseFrame(s.buf[at:])
-		if err != nil {
-			return damaged(path, off+int64(at), err)
-		}
-		if err := s.record(f.record); err != nil {
+	for _, rec := range s.recs {
+		if err := s.record(rec); err != nil {
 			return err
 		}
 		if s.full() {
@@ -191,8 +187,14 @@ func (s *search) block(path string, off int64) error {
 
 // record gives rec to fn when it is wanted.
 func (s *search) record(rec []byte) error {
+	if !s.match.maybe(rec) || !s.match.mayMatchPath(rec) {
+		return nil
+	}
 	seq, at, ok := peek(rec)
-	if !ok || seq < s.low || seq > s.high || at < s.match.since || at >= s.match.until || !s.match.maybe(rec) {
+	if !ok {
+		return fmt.Errorf("audit query: %w", errRecord)
+	}
+	if seq < s.low || seq > s.high || at < s.match.since || at >= s.match.until {
 		return nil
 	}
 	var r Record
