@@ -13,7 +13,7 @@ import (
 //
 // What is in work stays due in the store until it is done, so that a crash leaves it due at once; the window is made
 // larger by as many, so that they hide nothing. What a full lane can't take would hide other targets' leases behind it
-// when the window is full: it is then put off, durably, for longer the worse its target is doing.
+// when the window is full: it is then put off, durably.
 func (b *Broker) round(ctx context.Context) (wait time.Duration, err error) {
 	t := now()
 	limit := b.cfg.Batch + b.lanes.size()
@@ -53,14 +53,13 @@ func (b *Broker) putOff(ctx context.Context, over []*Lease) {
 	var g errgroup.Group
 	g.SetLimit(64) // writes at a time share a commit
 	for _, l := range over {
-		wait := b.putOffFor(b.lanes.failures(l.Target))
 		g.Go(func() error {
 			err := b.update(ctx, l.ID, func(l *Lease) bool {
 				t := now()
 				if l.State == Revoked || l.NextAt.IsZero() || l.NextAt.After(t) {
 					return false
 				}
-				l.NextAt = t.Add(wait).Truncate(time.Millisecond)
+				l.NextAt = b.lanes.putOff(l.Target, t, b.cfg.RetryMin, b.cfg.RetryMax).Truncate(time.Millisecond)
 				return true
 			})
 			if err != nil && !errors.Is(err, errInWork) && ctx.Err() == nil {
@@ -70,16 +69,6 @@ func (b *Broker) putOff(ctx context.Context, over []*Lease) {
 		})
 	}
 	_ = g.Wait() // no function returns an error
-}
-
-// putOffFor is how long to put off work on a target that failed so often in a row.
-func (b *Broker) putOffFor(failures int) time.Duration {
-	d := 5 * b.cfg.RetryMin
-	for i := 0; i < failures && d < b.cfg.RetryMax; i++ {
-		d *= 2
-	}
-	d = min(d, b.cfg.RetryMax)
-	return b.cfg.RetryMin + rand.N(d)
 }
 
 // retryAfter is the wait after the n-th failure (1, 2, …): full jitter between RetryMin and a bound that doubles up to

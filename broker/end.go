@@ -11,41 +11,41 @@ import (
 )
 
 // work is what a lane's worker does with a lease: one try to end it, whose result goes to those who wait for it.
-func (b *Broker) work(ctx context.Context, id string) outcome {
-	out, err := b.end(ctx, id)
+func (b *Broker) work(ctx context.Context, id string) (asked bool) {
+	asked, err := b.end(ctx, id)
 	if !errors.Is(err, errNotDue) {
 		b.waiters.tell(id, err)
 	}
-	return out
+	return asked
 }
 
 // errNotDue says that there is nothing to do for a lease now.
 var errNotDue = errors.New("the lease is not due")
 
 // end tries once to end a lease that is due. Every write is conditional on the state it starts from, so that it can be
-// done twice, by two processes or after a crash, and no late answer undoes it.
-func (b *Broker) end(ctx context.Context, id string) (outcome, error) {
+// done twice, by two processes or after a crash, and no late answer undoes it. asked says that the target was asked.
+func (b *Broker) end(ctx context.Context, id string) (asked bool, err error) {
 	unlock, err := b.locks.lock(ctx, id)
 	if err != nil {
-		return skipped, errNotDue
+		return false, errNotDue
 	}
 	defer unlock()
 	l, err := b.toEnd(ctx, id)
 	if l == nil || err != nil {
-		return skipped, err
+		return false, err
 	}
 	b.cfg.Fault("revoke-before") // a crash here leaves a revoking lease that is due
 	err = b.revokeOnTarget(ctx, l)
 	b.cfg.Fault("revoke-done") // a crash here leaves the same: it is revoked once more, which finds nothing
 	if err != nil && ctx.Err() != nil {
-		return skipped, errNotDue // Run is ending: the lease stays due
+		return false, errNotDue // Run is ending: the lease stays due
 	}
 	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
 	if err != nil {
-		return failed, b.settleFailure(wctx, l, err)
+		return true, b.settleFailure(wctx, l, err)
 	}
-	return ended, b.settleSuccess(wctx, l)
+	return true, b.settleSuccess(wctx, l)
 }
 
 // toEnd reads a lease and makes it Revoking where it isn't yet, so that it can't be renewed any more. It returns nil where

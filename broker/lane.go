@@ -2,7 +2,9 @@ package broker
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync"
+	"time"
 )
 
 // lanes hold the work on each target apart: a bounded queue and a bounded number of workers a target, so that one that is
@@ -13,8 +15,8 @@ type lanes struct {
 	look           func() // called when a lane that was passed over has room again
 
 	mu       sync.Mutex
-	ctx      context.Context // of the workers; nil while closed
-	do       func(ctx context.Context, id string) outcome
+	ctx      context.Context                                   // of the workers; nil while closed
+	do       func(ctx context.Context, id string) (asked bool) // asked: the target was
 	wg       *sync.WaitGroup
 	byTarget map[string]*lane
 	inWork   map[string]bool // lease ids that wait or are worked on
@@ -24,9 +26,13 @@ type lanes struct {
 type lane struct {
 	urgent, normal []string // lease ids, oldest first
 	running        int
-	failures       int  // revocations that failed in a row
-	passedOver     bool // the due loop had more for it than it would take
+	passedOver     bool          // the due loop had more for it than it would take
+	took           time.Duration // one piece of work, as of late
+	slot           time.Time     // when the last lease that was put off is due
 }
+
+// firstGuess is how long one piece of work on a target takes, until that is known.
+const firstGuess = 10 * time.Millisecond
 
 // offer's answers.
 type taken int
@@ -38,21 +44,12 @@ const (
 	closed
 )
 
-// outcome says how one piece of work ended, as far as its lane cares.
-type outcome int
-
-const (
-	ended   outcome = iota // the target did what it was asked
-	failed                 // it did not
-	skipped                // it was not asked
-)
-
 func newLanes(queue, workers int, look func()) *lanes {
 	return &lanes{queue: queue, workers: workers, look: look, byTarget: make(map[string]*lane), inWork: make(map[string]bool)}
 }
 
 // open lets workers start; do is what they do with a lease's id.
-func (l *lanes) open(ctx context.Context, do func(context.Context, string) outcome) bool {
+func (l *lanes) open(ctx context.Context, do func(context.Context, string) (asked bool)) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ctx != nil {
@@ -87,7 +84,7 @@ func (l *lanes) offer(target, id string, urgent bool) taken {
 	}
 	x := l.byTarget[target]
 	if x == nil {
-		x = new(lane)
+		x = &lane{took: firstGuess}
 		l.byTarget[target] = x
 	}
 	q := &x.normal
@@ -129,17 +126,16 @@ func (l *lanes) worker(ctx context.Context, x *lane) {
 
 // one does one lease and takes it out of the lane, also when the goroutine ends in the middle of it.
 func (l *lanes) one(ctx context.Context, x *lane, id string) {
-	out, whole := skipped, false
+	asked, whole := false, false
+	began := time.Now()
 	defer func() {
 		l.mu.Lock()
 		delete(l.inWork, id)
 		switch {
 		case !whole:
 			x.running--
-		case out == ended:
-			x.failures = 0
-		case out == failed:
-			x.failures++
+		case asked:
+			x.took += (time.Since(began) - x.took) / 4
 		}
 		look := x.passedOver && len(x.normal) <= l.queue/2
 		x.passedOver = x.passedOver && !look
@@ -148,7 +144,7 @@ func (l *lanes) one(ctx context.Context, x *lane, id string) {
 			l.look()
 		}
 	}()
-	out = l.do(ctx, id)
+	asked = l.do(ctx, id)
 	whole = true
 }
 
@@ -166,14 +162,22 @@ func (l *lanes) next(x *lane) (id string, ok bool) {
 	return "", false
 }
 
-// failures counts the revocations of target that failed in a row.
-func (l *lanes) failures(target string) int {
+// putOff says when a lease that a lane has no room for should be looked at again: one after another, at the pace at which
+// the target has worked of late, so that they neither fill the due loop's window again at once nor leave the lane idle;
+// at the earliest after least and at the latest after most.
+func (l *lanes) putOff(target string, now time.Time, least, most time.Duration) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if x := l.byTarget[target]; x != nil {
-		return x.failures
+	x := l.byTarget[target]
+	if first := now.Add(least); x.slot.Before(first) {
+		x.slot = first
 	}
-	return 0
+	x.slot = x.slot.Add(max(x.took/time.Duration(l.workers), time.Millisecond))
+	if last := now.Add(most); x.slot.After(last) {
+		x.slot = last
+		return last.Add(-rand.N(most/2 + 1))
+	}
+	return x.slot
 }
 
 // size counts the leases that wait or are worked on.

@@ -111,7 +111,9 @@ func TestGoneCountsAsRevoked(t *testing.T) {
 		_, l := w.issue("good")
 		w.good.set(func() {
 			delete(w.good.alive, l.Principal)
-			w.good.revoke = func(context.Context, broker.Ref) error { return &broker.RevokeError{Cause: broker.Gone, Msg: "not there"} }
+			w.good.revoke = func(context.Context, broker.Ref) error {
+				return &broker.RevokeError{Cause: broker.Gone, Msg: "not there"}
+			}
 		})
 		if err := w.b.Revoke(context.Background(), l.ID, true); err != nil {
 			w.t.Errorf("got %v", err)

@@ -101,7 +101,9 @@ func (x *target) Renew(ctx context.Context, ref broker.Ref, until time.Time) err
 	return nil
 }
 
-func (x *target) Snapshot(role broker.Role) ([]byte, error) { return []byte("kept of " + role.Name), nil }
+func (x *target) Snapshot(role broker.Role) ([]byte, error) {
+	return []byte("kept of " + role.Name), nil
+}
 
 func (x *target) has(principal string) bool {
 	x.mu.Lock()
@@ -129,7 +131,9 @@ func hang(ctx context.Context) error {
 }
 
 // unreachable is what a dead target's producer says.
-func unreachable() error { return &broker.RevokeError{Cause: broker.Unreachable, Msg: "connection refused"} }
+func unreachable() error {
+	return &broker.RevokeError{Cause: broker.Unreachable, Msg: "connection refused"}
+}
 
 // catalog is a broker.Catalog. Its maps are set before it is used, or through set.
 type catalog struct {

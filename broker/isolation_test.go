@@ -1,0 +1,113 @@
+package broker_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/bailiff-secrets/bailiff/broker"
+)
+
+// fill puts n active leases of a target into the store, all due at a time.
+func (w *world) fill(n int, target string, due time.Time) {
+	w.t.Helper()
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, 64)
+	for i := range n {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			l := &broker.Lease{
+				ID: fmt.Sprintf("database/creds/%s/filled%06d", target, i), Mount: "database/", Role: target, Target: target,
+				Principal: fmt.Sprintf("bl-%s-%06d", target, i), Producer: "model", State: broker.Active, IssuedAt: due.Add(-time.Second),
+				ExpiresAt: due, NextAt: due, MaxExpiresAt: due, IntentDeadline: due.Add(-time.Second),
+			}
+			if err := w.store.Insert(context.Background(), l); err != nil {
+				w.t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestDeadTargetHurtsOnlyItself: two thousand due leases of a target that does not answer stand before one of another.
+func TestDeadTargetHurtsOnlyItself(t *testing.T) {
+	test(t, func(w *world) {
+		w.stop()
+		w.cfg.RetryMax = 10 * time.Second
+		w.bad.revoke = func(ctx context.Context, _ broker.Ref) error { return hang(ctx) }
+		past := time.Now().Add(-time.Minute).UTC().Truncate(time.Millisecond)
+		w.fill(2000, "bad", past)
+		w.fill(1, "good", past.Add(time.Second))
+		w.good.alive["bl-good-000000"] = past
+		w.start()
+		w.revoked(2*time.Second, "database/creds/good/filled000000")
+
+		// And what is issued meanwhile ends in time.
+		_, l := w.issue("good")
+		w.revoked(ttl+500*time.Millisecond, l.ID)
+		_, l = w.issue("good")
+		if err := w.b.Revoke(context.Background(), l.ID, true); err != nil {
+			w.t.Error(err)
+		}
+	})
+}
+
+// TestLaneIsBounded: no more revocations at a time on one target than it has workers, and no lease twice at a time.
+func TestLaneIsBounded(t *testing.T) {
+	test(t, func(w *world) {
+		w.stop()
+		var running, most atomic.Int64
+		var mu sync.Mutex
+		atWork := make(map[string]bool)
+		w.good.revoke = func(ctx context.Context, ref broker.Ref) error {
+			mu.Lock()
+			if atWork[ref.LeaseID] {
+				w.t.Errorf("%s is worked on twice at a time", ref.LeaseID)
+			}
+			atWork[ref.LeaseID] = true
+			mu.Unlock()
+			n := running.Add(1)
+			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+			}
+			<-time.After(2 * time.Millisecond)
+			running.Add(-1)
+			mu.Lock()
+			delete(atWork, ref.LeaseID)
+			mu.Unlock()
+			return nil
+		}
+		past := time.Now().Add(-time.Minute).UTC().Truncate(time.Millisecond)
+		w.fill(300, "good", past)
+		w.start()
+		w.within(10*time.Second, "all are revoked", func() bool {
+			open, err := w.store.List(context.Background(), broker.Filter{})
+			return err == nil && len(open) == 0
+		})
+		if most.Load() != int64(w.cfg.Workers) {
+			w.t.Errorf("got %d at a time, want %d", most.Load(), w.cfg.Workers)
+		}
+		w.within(time.Second, "all are counted", func() bool {
+			return w.b.Counts()["good"] == broker.Counts{Revoked: 300}
+		})
+	})
+}
+
+// TestTargetThatComesBack: what was put off while a target was dead is revoked soon after it answers again.
+func TestTargetThatComesBack(t *testing.T) {
+	test(t, func(w *world) {
+		w.stop()
+		w.bad.revoke = func(context.Context, broker.Ref) error { return unreachable() }
+		w.fill(300, "bad", time.Now().Add(-time.Minute).UTC().Truncate(time.Millisecond))
+		w.start()
+		w.within(5*time.Second, "some have failed", func() bool { return w.b.Counts()["bad"].RevokeFailed > 100 })
+		w.bad.set(func() { w.bad.revoke = nil })
+		w.within(10*time.Second, "all are revoked", func() bool {
+			open, err := w.store.List(context.Background(), broker.Filter{})
+			return err == nil && len(open) == 0
+		})
+	})
+}
