@@ -60,7 +60,7 @@ func (d *demo) bothWays() {
 	d.step(d.platform, "bailiff usc update -n demo-vault-usc -s myapp/created-from-vault -v origin=demo-updated", "changed through Bailiff", fine())
 	d.step(d.direct, "vault kv get -field=origin secret/myapp/created-from-vault", "changed in Vault", fine("demo-updated"))
 	d.step(d.platform, "bailiff usc delete -n demo-vault-usc -s myapp/created-from-vault", "deleted through Bailiff", fine())
-	d.step(d.direct, "vault kv get -field=origin secret/myapp/created-from-vault", "gone in Vault", ends(2, "No value found"))
+	d.step(d.direct, "vault kv get -field=origin secret/myapp/created-from-vault", "gone in Vault", ends(2, "No data found"))
 }
 
 func (d *demo) unchanged() {
@@ -112,5 +112,5 @@ func (d *demo) whoReadIt() {
 	d.step(d.security, "bailiff audit query --path secret/data/myapp/db-password", "everybody who read it, and who tried",
 		fine("ana", "legacy-app", "carl", "denied"), without(password))
 	d.step(d.security, "bailiff audit query --identity carl --status denied", "everything that Carl was refused", fine("carl", "denied"), without("legacy-app"))
-	d.step(d.operator, "bailiff audit verify "+d.bailiff.AuditDir(), "the trail is whole: nothing was cut out, added or changed", fine())
+	d.step(d.operator, "bailiff audit verify --dir "+d.bailiff.AuditDir(), "the trail is whole: nothing was cut out, added or changed", fine())
 }

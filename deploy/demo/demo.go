@@ -26,7 +26,8 @@ type demo struct {
 	before      before
 	createdByUs result
 
-	now   *shell // whose terminal the last command was typed in
+	now   *shell         // whose terminal the last command was typed in
+	shown map[*shell]int // how many variables of a terminal this chapter has shown
 	steps int
 
 	direct, operator, platform, app, contractor, security *shell
@@ -85,7 +86,9 @@ func (d *demo) switchTo(s *shell) {
 	}
 	d.now = s
 	d.out.say(s.who)
-	for _, v := range s.vars {
+	fresh := s.vars[d.shown[s]:]
+	d.shown[s] = len(s.vars)
+	for _, v := range fresh {
 		name, value := cut(v)
 		d.out.export(name, value)
 	}
@@ -99,7 +102,7 @@ func (d *demo) say(text string) {
 
 func (d *demo) chapter(title string) {
 	if d.err == nil {
-		d.now = nil // who speaks is said anew in every chapter
+		d.now, d.shown = nil, map[*shell]int{} // who types is said anew in every chapter
 		d.out.chapter(title)
 	}
 }
