@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -62,7 +63,7 @@ func (a *app) apply(ctx context.Context, f applyFlags) error {
 	}
 	todo := changesOf(plan)
 	if f.dryRun || todo == 0 {
-		return a.print(plan, planTable(plan, "planned"))
+		return a.print(plan, planTable(plan, false))
 	}
 	if !f.yes {
 		if err := a.confirm(plan, todo); err != nil {
@@ -77,7 +78,11 @@ func (a *app) apply(ctx context.Context, f applyFlags) error {
 	if err != nil {
 		return err
 	}
-	return a.print(done, planTable(done, "done"))
+	t := planTable(done, true)
+	if !f.yes {
+		t.rows = nil // they were shown before it was agreed to
+	}
+	return a.print(done, t)
 }
 
 // inputs is what is sent. It is one of the edges at which a secret is written to a wire.
@@ -101,7 +106,7 @@ func (a *app) confirm(plan object.Plan, todo int) error {
 	if !isTerminal(a.stdin) || a.format != "table" {
 		return hinted("--yes carries it out without asking, --dry-run only shows it", "there is nobody to ask whether to carry out %d changes", todo)
 	}
-	if err := a.printTable(planTable(plan, "planned")); err != nil {
+	if err := a.printTable(planTable(plan, false)); err != nil {
 		return err
 	}
 	fmt.Fprintf(a.stderr, "Carry out %d changes? [y/N] ", todo)
@@ -113,7 +118,7 @@ func (a *app) confirm(plan object.Plan, todo int) error {
 	case "y", "yes":
 		return nil
 	}
-	return fmt.Errorf("nothing was changed")
+	return errors.New("nothing was changed")
 }
 
 func isTerminal(r io.Reader) bool {
@@ -136,7 +141,7 @@ func changesOf(p object.Plan) int {
 }
 
 // planTable shows a plan: + create, ~ update with its fields, - delete.
-func planTable(p object.Plan, what string) table {
+func planTable(p object.Plan, done bool) table {
 	t := table{}
 	count := map[object.Action]int{}
 	for _, s := range p.Steps {
@@ -160,12 +165,11 @@ func planTable(p object.Plan, what string) table {
 		t.note = fmt.Sprintf("Nothing to do: %d objects are as they are declared.", count[object.Unchanged])
 		return t
 	}
-	t.note = fmt.Sprintf("%s: %d to create, %d to update, %d to delete, %d unchanged", what,
-		count[object.Created], count[object.Updated], count[object.Deleted], count[object.Unchanged])
-	if what == "done" {
-		t.note = fmt.Sprintf("Done: %d created, %d updated, %d deleted, %d unchanged",
-			count[object.Created], count[object.Updated], count[object.Deleted], count[object.Unchanged])
+	form := "Plan: %d to create, %d to update, %d to delete, %d unchanged"
+	if done {
+		form = "Done: %d created, %d updated, %d deleted, %d unchanged"
 	}
+	t.note = fmt.Sprintf(form, count[object.Created], count[object.Updated], count[object.Deleted], count[object.Unchanged])
 	return t
 }
 

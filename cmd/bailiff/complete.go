@@ -19,7 +19,11 @@ type completion = func(cmd *cobra.Command, typed string) []string
 // complete gives a flag the words that a shell offers for it.
 func complete(cmd *cobra.Command, flag string, words completion) {
 	err := cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
-		return beginningWith(words(cmd, typed), typed), cobra.ShellCompDirectiveNoFileComp
+		found := beginningWith(words(cmd, typed), typed)
+		if len(found) == 1 && strings.HasSuffix(found[0], "/") { // a folder: what is in it comes next
+			return found, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+		}
+		return found, cobra.ShellCompDirectiveNoFileComp
 	})
 	if err != nil {
 		panic(err) // the flag isn't there, or has words already: wrong in the program, and seen by its first test

@@ -41,7 +41,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintf(stderr, "bailiff: %s\n", plain(err.Error()))
+	for _, line := range lines(err.Error()) {
+		fmt.Fprintf(stderr, "bailiff: %s\n", plain(line))
+	}
 	if hint := hintOf(err, a.addr()); hint != "" {
 		fmt.Fprintf(stderr, "hint: %s\n", plain(hint))
 	}
