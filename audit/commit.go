@@ -211,7 +211,7 @@ func (l *Log) look() {
 		return
 	}
 	if err := l.intact(l.w.size); err != nil {
-		l.fail(err)
+		_ = l.fail(err) // it is logged, and Err says it
 		return
 	}
 	if err := l.ask(); err != nil {

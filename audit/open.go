@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -215,7 +216,7 @@ func (l *Log) scan(f *os.File, seg *segment, size int64) (good int64, head Head,
 		}
 		seq, at, ok := peek(fr.record)
 		sum := l.w.link.link(&head.Hash, fr.record)
-		if !ok || seq != head.Seq+1 || string(sum[:]) != string(fr.chain) {
+		if !ok || seq != head.Seq+1 || !bytes.Equal(sum[:], fr.chain) {
 			return 0, Head{}, hopeless(seg.path, fr.off, head, errors.New("the record there does not follow from the one before it"))
 		}
 		head = Head{Seq: seq, Hash: sum}

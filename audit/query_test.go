@@ -18,14 +18,14 @@ func day(n int) time.Time { return time.Date(2026, 11, n, 12, 0, 0, 0, time.UTC)
 // trail is what the query tests look through: number 1 is trail()[0].
 func trail() []*audit.Record {
 	return []*audit.Record{
-		1 - 1: {Time: day(1), Stage: "request", Status: "begun", RequestID: "r1", Via: "hvp", Identity: "ci", AccessID: "p-1", Op: "read", Path: "secret/data/app/db", Mount: "secret/", Target: "vault-a"},
-		2 - 1: {Time: day(2), Stage: "response", Status: "ok", RequestID: "r1", Via: "hvp", Identity: "ci", AccessID: "p-1", Op: "read", Path: "secret/data/app/db", Mount: "secret/", Target: "vault-a"},
-		3 - 1: {Time: day(3), Stage: "response", Status: "denied", RequestID: "r2", Via: "usc", Identity: "eve", AccessID: "p-2", Op: "list", Path: "secret/metadata/app", Mount: "secret/"},
-		4 - 1: {Time: day(2), Stage: "response", Status: "ok", RequestID: "r3", Via: "api", Identity: "ann", Op: "read", Path: "database/creds/readonly", Mount: "database/", LeaseID: "database/creds/readonly/L1", Principal: "bf_1", Target: "pg"},
-		5 - 1: {Time: day(5), Stage: "event", Status: "ok", Via: "system", Op: "revoke", LeaseID: "database/creds/readonly/L1", Principal: "bf_1", Target: "pg"},
-		6 - 1: {Time: day(6), Stage: "response", Status: "error", RequestID: "r4", Via: "hvp", Identity: `odd "name" \ <é>`, Op: "update", Path: "secret/destroy/app/db", Mount: "secret"},
-		7 - 1: {Time: day(7), Stage: "response", Status: "ok", RequestID: "r5", Via: "hvp", Identity: "ci", Op: "read", Path: "team/kv/data/app/db", Mount: "team/kv/"},
-		8 - 1: {Time: day(8), Stage: "response", Status: "ok", RequestID: "r6", Via: "hvp", Identity: "cicero", Op: "read", Path: "secret/data/app/db2", Mount: "secret/", Detail: `"identity":"ci"`},
+		{Time: day(1), Stage: "request", Status: "begun", RequestID: "r1", Via: "hvp", Identity: "ci", AccessID: "p-1", Op: "read", Path: "secret/data/app/db", Mount: "secret/", Target: "vault-a"},
+		{Time: day(2), Stage: "response", Status: "ok", RequestID: "r1", Via: "hvp", Identity: "ci", AccessID: "p-1", Op: "read", Path: "secret/data/app/db", Mount: "secret/", Target: "vault-a"},
+		{Time: day(3), Stage: "response", Status: "denied", RequestID: "r2", Via: "usc", Identity: "eve", AccessID: "p-2", Op: "list", Path: "secret/metadata/app", Mount: "secret/"},
+		{Time: day(2), Stage: "response", Status: "ok", RequestID: "r3", Via: "api", Identity: "ann", Op: "read", Path: "database/creds/readonly", Mount: "database/", LeaseID: "database/creds/readonly/L1", Principal: "bf_1", Target: "pg"},
+		{Time: day(5), Stage: "event", Status: "ok", Via: "system", Op: "revoke", LeaseID: "database/creds/readonly/L1", Principal: "bf_1", Target: "pg"},
+		{Time: day(6), Stage: "response", Status: "error", RequestID: "r4", Via: "hvp", Identity: `odd "name" \ <é>`, Op: "update", Path: "secret/destroy/app/db", Mount: "secret"},
+		{Time: day(7), Stage: "response", Status: "ok", RequestID: "r5", Via: "hvp", Identity: "ci", Op: "read", Path: "team/kv/data/app/db", Mount: "team/kv/"},
+		{Time: day(8), Stage: "response", Status: "ok", RequestID: "r6", Via: "hvp", Identity: "cicero", Op: "read", Path: "secret/data/app/db2", Mount: "secret/", Detail: `"identity":"ci"`},
 	}
 }
 
@@ -129,7 +129,7 @@ func TestQueryEnds(t *testing.T) {
 	l := open(t, audit.Config{Dir: t.TempDir()})
 	writeN(t, l, 5)
 	stop, calls := errors.New("enough"), 0
-	if err := l.Query(t.Context(), audit.Query{}, func(*audit.Record) error { calls++; return stop }); err != stop || calls != 1 {
+	if err := l.Query(t.Context(), audit.Query{}, func(*audit.Record) error { calls++; return stop }); !errors.Is(err, stop) || calls != 1 {
 		t.Errorf("error of the function: got %v after %d calls, want it back after one", err, calls)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -190,7 +190,7 @@ func createSegment(dir *os.File, h header) (*os.File, *segment, error) {
 	}
 	if err := publishSegment(dir, f, path, h); err != nil {
 		f.Close()
-		os.Remove(path + unfinished)
+		_ = os.Remove(path + unfinished) // Open removes what is left of it
 		return nil, nil, fmt.Errorf("create audit segment: %w", err)
 	}
 	return f, &segment{path: path, first: h.first, indexed: true, size: headerBytes}, nil
@@ -211,7 +211,7 @@ func publishSegment(dir, f *os.File, path string, h header) error {
 		err = dir.Sync()
 	}
 	if err != nil {
-		os.Remove(path)
+		return errors.Join(err, os.Remove(path))
 	}
-	return err
+	return nil
 }

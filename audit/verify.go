@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -153,7 +154,7 @@ func (v *verifier) header(f *os.File, seg *segment, first bool) error {
 		return problemf("%s: %v", name, err)
 	case h.first != seg.first || h.first == 0:
 		return problemf("%s: its header says that record %d is its first", name, h.first)
-	case string(h.bytes()) != string(b):
+	case !bytes.Equal(h.bytes(), b):
 		return problemf("%s: its header has bits set that mean nothing", name)
 	case first && h.first == 1 && (h.before != seed() || h.span != span{}):
 		return problemf("%s: its header does not begin a chain", name)
@@ -180,7 +181,7 @@ func (v *verifier) record(seg *segment, fr frame, first bool) error {
 		return problemf("%s: record %d lies at byte %d, behind record %d", name, seq, fr.off, r.Head.Seq)
 	}
 	sum := v.link.link(&r.Head.Hash, fr.record)
-	if string(sum[:]) != string(fr.chain) {
+	if !bytes.Equal(sum[:], fr.chain) {
 		return problemf("%s: the chain breaks at record %d (byte %d): it, or one before it, is not what was written", name, seq, fr.off)
 	}
 	if int64(fr.back) > fr.off-headerBytes {
