@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/hcl/hcl/ast"
 	"github.com/hashicorp/hcl/hcl/parser"
+	"github.com/hashicorp/hcl/hcl/scanner"
 	hclstrconv "github.com/hashicorp/hcl/hcl/strconv"
 	"github.com/hashicorp/hcl/hcl/token"
 )
@@ -29,6 +30,9 @@ const (
 	listNode
 	objectNode
 )
+
+// maxDepth is how deeply braces and brackets may be nested.
+const maxDepth = 32
 
 // field is a key and its value. In HCL a block's labels are keys of objects inside one another.
 type field struct {
@@ -54,6 +58,9 @@ func readTree(text string) ([]field, *ParseError) {
 }
 
 func readHCL(text string) ([]field, *ParseError) {
+	if err := checkDepth(text); err != nil {
+		return nil, err
+	}
 	// Keys that are given twice are found later, with their line.
 	file, err := parser.ParseDontErrorOnDuplicateKeys([]byte(text))
 	if err != nil {
@@ -68,6 +75,26 @@ func readHCL(text string) ([]field, *ParseError) {
 		return nil, wrong(0, "it holds no blocks")
 	}
 	return hclFields(list)
+}
+
+// checkDepth refuses what is nested deeper than any policy, for which the parser takes time in the square of its depth.
+func checkDepth(text string) *ParseError {
+	sc := scanner.New([]byte(text))
+	sc.Error = func(token.Pos, string) {} // the parser reports it
+	for depth := 0; ; {
+		tok := sc.Scan()
+		switch tok.Type {
+		case token.EOF:
+			return nil
+		case token.LBRACE, token.LBRACK:
+			depth++
+		case token.RBRACE, token.RBRACK:
+			depth = max(depth-1, 0)
+		}
+		if depth > maxDepth {
+			return wrong(tok.Pos.Line, "it is nested too deeply")
+		}
+	}
 }
 
 func hclFields(list *ast.ObjectList) ([]field, *ParseError) {
