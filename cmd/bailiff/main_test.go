@@ -38,13 +38,17 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("VAULT_A", vault.Addr)
 			env.Setenv("VAULT_A_TOKEN", vault.RootToken)
-			env.Setenv("SERVER_PORT", "0")
 			return os.WriteFile(filepath.Join(env.WorkDir, "vault-a.token"), []byte(vault.RootToken+"\n"), 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":  exits,
 			"serve":  serve,
 			"become": become,
+			"freeport": func(ts *testscript.TestScript, _ bool, args []string) {
+				port, err := testenv.FreePort(1)
+				ts.Check(err)
+				ts.Setenv(args[0], strconv.Itoa(port))
+			},
 			"answers": func(ts *testscript.TestScript, neg bool, args []string) {
 				answers(ts, args)
 			},
