@@ -186,7 +186,7 @@ func (db *DB) closeFiles() error {
 func writePragmas() url.Values {
 	return url.Values{"_txlock": {"immediate"}, "_pragma": {
 		"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "trusted_schema(0)",
-		"cache_size(-32768)", "wal_autocheckpoint(4000)", "journal_size_limit(67108864)",
+		"cache_size(-32768)", "temp_store(MEMORY)", "wal_autocheckpoint(4000)", "journal_size_limit(67108864)",
 	}}
 }
 

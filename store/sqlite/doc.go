@@ -1,7 +1,8 @@
 // Package sqlite keeps objects, access keys and leases in one SQLite file.
 //
-// One goroutine writes. It takes what is waiting, up to 512 operations or 2 ms, puts it into one transaction and answers
-// the callers when the transaction is on the disk; a caller that is alone does not wait for others. Each operation has a
+// One goroutine writes. It takes what is waiting, up to 512 operations or 2 ms (or as long as a commit takes, on a slow
+// disk), puts it into one transaction and answers the callers when the transaction is on the disk; a caller that is alone
+// does not wait for others. Each operation has a
 // savepoint of its own, so that one that fails takes nothing with it. Reads go to connections of their own, which can't
 // write, and see every write that was answered.
 //

@@ -10,10 +10,12 @@ import (
 	"time"
 )
 
-// The limits of one group of operations that share a commit. A group ends sooner when nobody waits.
+// The limits of one group of operations that share a commit. A group ends sooner when nobody waits. On a disk that takes
+// longer to commit than maxGroupTime, a group may take as long as its commits do, or little would be shared.
 const (
-	maxGroup     = 512
-	maxGroupTime = 2 * time.Millisecond
+	maxGroup      = 512
+	maxGroupTime  = 2 * time.Millisecond
+	slowGroupTime = 50 * time.Millisecond // at most, however slow the disk is
 )
 
 // op is one operation that waits to be written.
@@ -32,6 +34,7 @@ type writer struct {
 	fault func(string) error
 	ops   chan *op
 	ended chan struct{}
+	last  time.Duration // of the last commit
 
 	commits atomic.Int64
 	writes  atomic.Int64
@@ -108,6 +111,7 @@ func (w *writer) group(o *op, group []*op) []*op {
 		return finish(append(group, o), err)
 	}
 	start := time.Now()
+	limit := max(maxGroupTime, min(w.last, slowGroupTime))
 	for ; o != nil; o = w.next() {
 		if !o.taken.CompareAndSwap(false, true) {
 			continue // its caller is gone
@@ -117,7 +121,7 @@ func (w *writer) group(o *op, group []*op) []*op {
 			w.rollback()
 			return finish(group, err)
 		}
-		if len(group) == maxGroup || time.Since(start) >= maxGroupTime {
+		if len(group) == maxGroup || time.Since(start) >= limit {
 			break
 		}
 	}
@@ -215,10 +219,12 @@ func (w *writer) commit(group []*op) error {
 		w.rollback()
 		return nil
 	}
+	start := time.Now()
 	err := w.fault(PointCommit)
 	if err == nil {
 		_, err = w.tx.exec("COMMIT")
 	}
+	w.last = time.Since(start)
 	if err != nil {
 		return fmt.Errorf("committing: %w", w.db.note(err))
 	}

@@ -14,7 +14,7 @@ func Benchmark(b *testing.B, open Open) {
 	for _, writers := range []int{1, 64, 256} {
 		b.Run(fmt.Sprintf("insert/writers=%d", writers), func(b *testing.B) {
 			s := open(b)
-			measure(b, writers, func(i int64) error {
+			measure(b, s, writers, func(i int64) error {
 				return s.Insert(b.Context(), benchLease(i))
 			})
 		})
@@ -25,8 +25,8 @@ func Benchmark(b *testing.B, open Open) {
 			const n = 20_000
 			measureOnce(b, n, 256, func(i int64) error { return s.Insert(b.Context(), benchLease(i)) })
 			b.ResetTimer()
-			measure(b, writers, func(i int64) error {
-				l := benchLease(i % n)
+			measure(b, s, writers, func(i int64) error {
+				l := benchLease(i%n + 1)
 				l.State, l.Attempt = broker.Active, int(i)
 				return s.Move(b.Context(), l, broker.Pending, broker.Active)
 			})
@@ -41,9 +41,18 @@ func benchLease(i int64) *broker.Lease {
 }
 
 // measure does f b.N times, shared among writers.
-func measure(b *testing.B, writers int, f func(i int64) error) {
+func measure(b *testing.B, s Store, writers int, f func(i int64) error) {
+	c, counts := s.(Counter)
+	var before, after int64
+	if counts {
+		before, _ = c.Writes()
+	}
 	measureOnce(b, int64(b.N), writers, f)
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "writes/s")
+	if counts {
+		after, _ = c.Writes()
+		b.ReportMetric(float64(b.N)/float64(after-before), "writes/commit")
+	}
 }
 
 func measureOnce(b *testing.B, n int64, writers int, f func(i int64) error) {
