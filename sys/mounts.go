@@ -14,6 +14,7 @@ const (
 	systemTTL       = 2764800 // seconds: what Vault shows where a mount has no TTL of its own
 	typeOfToken     = "token"
 	typeOfSystem    = "system"
+	typeOfDatabase  = "database"
 	kindOfAuthToken = "default-service"
 )
 
@@ -120,8 +121,11 @@ func mountData(m *gate.Mount) map[string]any {
 		"type":                    m.Type,
 		"uuid":                    m.UUID,
 	}
+	if !m.Internal && m.Options == nil {
+		data["options"] = map[string]string{}
+	}
 	switch m.Type {
-	case typeOfSystem:
+	case typeOfSystem, typeOfDatabase: // Vault says nothing of these
 	case typeOfToken:
 		config["token_type"] = kindOfAuthToken
 	default:
