@@ -349,20 +349,23 @@ func TestMeddling(t *testing.T) {
 		}},
 	}
 	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			dir := filepath.Join(t.TempDir(), "audit")
-			l := open(t, audit.Config{Dir: dir})
-			writeN(t, l, 3)
-			if err := test.meddle(dir, segments(t, dir)[0]); err != nil {
-				t.Fatal(err)
-			}
-			if err := l.Append(t.Context(), served(3)); !errors.Is(err, audit.ErrUnwritable) {
-				t.Fatalf("append: got %v, want ErrUnwritable", err)
-			}
-			if l.Err() == nil {
-				t.Error("err: got nil")
-			}
-		})
+		for when, segmentBytes := range map[string]int64{"": 0, " before a new segment is made": 1} {
+			t.Run(test.name+when, func(t *testing.T) {
+				dir := filepath.Join(t.TempDir(), "audit")
+				l := open(t, audit.Config{Dir: dir, SegmentBytes: segmentBytes})
+				writeN(t, l, 3)
+				files := segments(t, dir)
+				if err := test.meddle(dir, files[len(files)-1]); err != nil {
+					t.Fatal(err)
+				}
+				if err := l.Append(t.Context(), served(3)); !errors.Is(err, audit.ErrUnwritable) {
+					t.Fatalf("append: got %v, want ErrUnwritable", err)
+				}
+				if l.Err() == nil {
+					t.Error("err: got nil")
+				}
+			})
+		}
 		t.Run(test.name+" while a batch is being written", func(t *testing.T) {
 			s, dir := newSeam(), filepath.Join(t.TempDir(), "audit")
 			l := open(t, audit.Config{Dir: dir, Fault: s.fault})
