@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"bytes"
+	"path/filepath"
 	"testing"
 
 	"github.com/bailiff-secrets/bailiff/audit"
@@ -64,4 +65,34 @@ func TestReadFramesAcrossBuffers(t *testing.T) {
 			t.Errorf("frame %d differs", i)
 		}
 	}
+}
+
+// FuzzOpen opens a log whose only segment is arbitrary bytes: Open refuses it, or what it leaves verifies and can be
+// read and written.
+func FuzzOpen(f *testing.F) {
+	dir := f.TempDir()
+	l := open(f, audit.Config{Dir: dir})
+	writeN(f, l, 3)
+	closeLog(f, l)
+	good := read(f, segments(f, dir)[0])
+	f.Add([]byte(nil))
+	f.Add(good)
+	f.Add(good[:len(good)-1])
+	f.Add(append(bytes.Clone(good), make([]byte, 600)...))
+	f.Add(append(bytes.Clone(good), good[audit.HeaderBytes:]...))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		dir := t.TempDir()
+		put(t, filepath.Join(dir, "00000000000000000001.audit"), b)
+		l, err := audit.Open(audit.Config{Dir: dir, ReserveBytes: -1})
+		if err != nil {
+			return
+		}
+		defer l.Close()
+		write(t, l, served(0))
+		if got := find(t, l, audit.Query{}); got[0].Path != served(0).Path || uint64(len(got)) != l.Head().Seq {
+			t.Fatalf("got %d records, and the head is %v", len(got), l.Head())
+		}
+		closeLog(t, l)
+		sound(t, dir)
+	})
 }

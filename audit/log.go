@@ -152,7 +152,7 @@ func (l *Log) Head() Head {
 	return l.head
 }
 
-// Err says why a record can't be kept now, and is nil when all is well. It answers at once, from what the last commit or
+// Err says why an ordinary record can't be kept now, and is nil when all is well. It answers at once, from what the last commit or
 // the last look (at least one a second) found. It wraps ErrUnwritable.
 func (l *Log) Err() error {
 	l.mu.Lock()
