@@ -139,7 +139,7 @@ func TestUSCOverTheWire(t *testing.T) {
 		{"delete", `{"usc-name":"kv","secret-id":"app/db","all-versions":true}`, `{"name":"app/db"}`},
 	} {
 		resp, body := e.send("ann", "POST", "/api/v1/usc/"+c.op, c.body)
-		if resp.StatusCode != 200 || strings.TrimSpace(body) != c.want {
+		if resp.StatusCode != http.StatusOK || strings.TrimSpace(body) != c.want {
 			t.Errorf("%s %s:\ngot  %d %swant 200 %s", c.op, c.body, resp.StatusCode, body, c.want)
 		}
 	}

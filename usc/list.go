@@ -159,7 +159,7 @@ func (w *walk) look(ctx context.Context, f folder) ([]folder, error) {
 		switch {
 		case vpath.Check(path) != nil:
 			w.out.Omitted++
-		case isFolder && !w.flat && f.depth+1 > w.s.cfg.MaxDepth:
+		case isFolder && !w.flat && f.depth >= w.s.cfg.MaxDepth:
 			w.out.Truncated = true
 		case isFolder && !w.flat:
 			below = append(below, folder{mount: f.mount, dir: path, depth: f.depth + 1})

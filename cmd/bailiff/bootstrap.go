@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -49,10 +50,9 @@ It is asked for on the server's local socket, which only the user that runs the 
 // printExports prints lines for a shell. A token has no characters that a shell would read, and is checked for it.
 func (a *app) printExports(key api.NewKey) error {
 	token := key.AccessID + ".." + key.AccessKey
-	for _, r := range token {
-		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' || r == '.') {
-			return errors.New("the server made a key that can't be printed for a shell")
-		}
+	const harmless = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
+	if strings.Trim(token, harmless) != "" {
+		return errors.New("the server made a key that can't be printed for a shell")
 	}
 	_, err := fmt.Fprintf(a.stdout, "export BAILIFF_TOKEN=%s\nexport VAULT_TOKEN=%s\n", token, token)
 	return err

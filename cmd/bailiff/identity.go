@@ -40,13 +40,13 @@ func (a *app) identityCreate() *cobra.Command {
 }
 
 // showKey makes an access key and prints it, this one time.
-func (a *app) showKey(ctx context.Context, make func(context.Context, *api.Client) (api.NewKey, error)) error {
+func (a *app) showKey(ctx context.Context, create func(context.Context, *api.Client) (api.NewKey, error)) error {
 	c, err := a.client()
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	key, err := make(ctx, c)
+	key, err := create(ctx, c)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package main_test
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -31,6 +32,7 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	vault := testenv.NewVault(t)
 	bin := testenv.VaultBinary(t)
+	pg := testenv.NewPostgres(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
@@ -38,12 +40,16 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("VAULT_A", vault.Addr)
 			env.Setenv("VAULT_A_TOKEN", vault.RootToken)
+			env.Setenv("PG_ADDRESS", "postgres://"+pg.Addr+"/postgres?sslmode=disable")
+			env.Setenv("PG_USER", pg.AdminUser)
+			env.Setenv("PG_PASSWORD", pg.AdminPassword)
 			return os.WriteFile(filepath.Join(env.WorkDir, "vault-a.token"), []byte(vault.RootToken+"\n"), 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":  exits,
 			"serve":  serve,
 			"become": become,
+			"lend":   lend,
 			"freeport": func(ts *testscript.TestScript, _ bool, args []string) {
 				port, err := testenv.FreePort(1)
 				ts.Check(err)
@@ -160,6 +166,24 @@ func become(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("%s holds no access key", args[0])
 	}
 	ts.Setenv("BAILIFF_TOKEN", id[1]+".."+key[1])
+}
+
+// lend asks for a credential as Vault's clients do, and keeps its lease id in a variable: lend PATH NAME
+func lend(ts *testscript.TestScript, _ bool, args []string) {
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, ts.Getenv("BAILIFF_ADDR")+"/v1/"+args[0], http.NoBody)
+	ts.Check(err)
+	req.Header.Set("X-Vault-Token", ts.Getenv("BAILIFF_TOKEN"))
+	resp, err := http.DefaultClient.Do(req)
+	ts.Check(err)
+	defer resp.Body.Close()
+	var lent struct {
+		LeaseID string `json:"lease_id"`
+	}
+	ts.Check(json.NewDecoder(resp.Body).Decode(&lent))
+	if lent.LeaseID == "" {
+		ts.Fatalf("no lease: the answer is %s", resp.Status)
+	}
+	ts.Setenv(args[1], lent.LeaseID)
 }
 
 // answers starts a server from a configuration file and waits until it is ready: answers server.hcl ADDR
