@@ -16,7 +16,7 @@ const MaxText = 256 << 10
 func Parse(name string, version int64, text string) (*Policy, error) {
 	p := &Policy{name: name, version: version}
 	if err := p.parse(text); err != nil {
-		err.File = name
+		err.File, err.Msg = name, cut(err.Msg)
 		return nil, err
 	}
 	return p, nil
@@ -162,6 +162,15 @@ func parseCapabilities(pattern string, f field) (capSet, *ParseError) {
 		caps |= setOf(c)
 	}
 	return caps, nil
+}
+
+// cut shortens a message that repeats a long piece of the text.
+func cut(msg string) string {
+	const most = 300
+	if len(msg) <= most {
+		return msg
+	}
+	return strings.ToValidUTF8(msg[:most], "") + "…"
 }
 
 func wrong(line int, format string, args ...any) *ParseError {
