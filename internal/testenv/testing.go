@@ -123,7 +123,7 @@ func CloseAfter(t testing.TB, p *Process) {
 
 func closeProcess(t testing.TB, p *Process) {
 	if t.Failed() {
-		t.Logf("the last lines of %s:\n%s", p.command.Name, p.LogTail(40))
+		t.Logf("the last lines of %s:\n%s", p.command.Name, p.LogTail(15))
 	}
 	if err := p.Close(); err != nil {
 		t.Error(err)
