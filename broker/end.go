@@ -16,7 +16,20 @@ func (b *Broker) work(ctx context.Context, id string) (asked bool) {
 	if !errors.Is(err, errNotDue) {
 		b.waiters.tell(id, err)
 	}
+	if e, ok := errors.AsType[*gate.Error](err); ok && e.Kind == gate.Unavailable {
+		b.pause(ctx) // the store takes nothing now: the lease stays due, but trying at full speed would not help
+	}
 	return asked
+}
+
+// pause waits as long as the due loop does between two looks.
+func (b *Broker) pause(ctx context.Context) {
+	timer := time.NewTimer(b.cfg.Poll)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // errNotDue says that there is nothing to do for a lease now.

@@ -111,3 +111,25 @@ func TestTargetThatComesBack(t *testing.T) {
 		})
 	})
 }
+
+// TestStoreThatTakesNothingIsNotHammered: while no write is taken, the loop looks at its usual pace.
+func TestStoreThatTakesNothingIsNotHammered(t *testing.T) {
+	test(t, func(w *world) {
+		w.stop()
+		var refusing atomic.Bool
+		var writes atomic.Int64
+		w.cfg.Store = &gatedStore{Store: w.store, refuse: func(string) bool { writes.Add(1); return refusing.Load() }}
+		w.fill(30, "good", time.Now().Add(-time.Minute).UTC().Truncate(time.Millisecond))
+		refusing.Store(true)
+		w.start()
+		<-time.After(10 * w.cfg.Poll)
+		if got, most := writes.Load(), int64(15*w.cfg.Workers); got > most || got < 10 {
+			w.t.Errorf("got %d writes while none was taken, want at most %d", got, most)
+		}
+		refusing.Store(false)
+		w.within(5*time.Second, "all are revoked", func() bool {
+			open, err := w.store.List(context.Background(), broker.Filter{})
+			return err == nil && len(open) == 0
+		})
+	})
+}

@@ -93,7 +93,7 @@ func (l *lanes) offer(target, id string, urgent bool) taken {
 	}
 	switch {
 	case l.inWork[id]:
-		x.passedOver = true
+		x.passedOver = x.passedOver || urgent // what is in work may have read the lease before it changed
 		return already
 	case len(*q) >= l.queue:
 		x.passedOver = true
