@@ -134,8 +134,8 @@ func TestDecide(t *testing.T) {
 			allow(policy.Read, "a/x/c/d"),
 			deny(policy.Read, "a/x/y/d"),
 		}},
-		{"then the longer", []string{rule("a/+/b*", "deny") + rule("a/+/bar*", "read")}, lines{
-			allow(policy.Read, "a/x/bar", "a/x/bark"),
+		{"then the longer", []string{rule("a/+/b*", "deny") + rule("a/+/bar*", "read") + rule("c/+/+/long", "read") + rule("c/+/d/+", "deny")}, lines{
+			allow(policy.Read, "a/x/bar", "a/x/bark", "c/x/d/long"),
 			deny(policy.Read, "a/x/baz"),
 		}},
 		{"then the lexicographically larger", []string{rule("a/+/+/c/d", "deny") + rule("a/+/b/+/d", "read")}, lines{
@@ -297,6 +297,7 @@ func TestMountable(t *testing.T) {
 		{rule("+/b/c/d", "read"), "a/ a/b/ a/b/c/", "a/c/ a/b/d/"},
 		{rule("+/b*", "read"), "a/ a/b/ a/bc/", "a/c/"},
 		{rule("+", "read"), "a/", "a/b/"},
+		{rule("+/b*", "read") + rule("a/bc/d/*", "deny"), "a/bc/e/", "a/bc/d/"},
 		{rule("+/data/a", "deny"), "", "secret/"},
 		{policy.Default, "cubbyhole/ identity/ sys/", "secret/"},
 	} {

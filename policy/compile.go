@@ -8,7 +8,7 @@ import (
 
 // entry is what all rules for one pattern come to.
 type entry struct {
-	caps  capSet
+	caps  capSet         // united; with deny among them nothing else counts
 	first *Rule          // the first rule for the pattern
 	by    [numCaps]*Rule // the first rule that contributed a capability
 	rank  int            // among all patterns with a wildcard: the higher wins
@@ -18,14 +18,7 @@ func (e *entry) merge(r *rule) {
 	if e.first == nil {
 		e.first = &r.Rule
 	}
-	switch {
-	case e.caps.has(capDeny):
-		return
-	case r.caps.has(capDeny):
-		e.caps = setOf(capDeny)
-	default:
-		e.caps |= r.caps
-	}
+	e.caps |= r.caps
 	for c := range e.by {
 		if e.by[c] == nil && r.caps.has(capability(c)) {
 			e.by[c] = &r.Rule
