@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/bailiff-secrets/bailiff/gate"
@@ -99,17 +100,12 @@ func (s *Service) locate(ctx context.Context, call Call, op policy.Operation, co
 	if err != nil {
 		return place{}, err
 	}
-	best := -1
-	for i, m := range c.Mounts {
-		if strings.HasPrefix(id, m.Prefix) && id != m.Prefix && (best < 0 || len(m.Prefix) > len(c.Mounts[best].Prefix)) {
-			best = i
-		}
-	}
-	if best < 0 {
+	i := slices.IndexFunc(c.Mounts, func(m Mount) bool { return strings.HasPrefix(id, m.Prefix) }) // no mount lies in another
+	if i < 0 {
 		return place{}, withHint(s.refuse(ctx, call, op, connector+"/"+id, gate.NotFound, "no secret engine of this connector holds that secret id"),
 			"secret ids of this connector begin with "+prefixes(c.Mounts))
 	}
-	m := c.Mounts[best]
+	m := c.Mounts[i]
 	if m.KVVersion != 1 && m.KVVersion != 2 {
 		return place{}, s.refuse(ctx, call, op, id, gate.Unavailable, "the KV version of mount "+m.Path+" is not known yet")
 	}

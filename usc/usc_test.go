@@ -319,6 +319,21 @@ func TestWhatATargetAnswers(t *testing.T) {
 	}
 }
 
+func TestAListOfAMountThatIsGoneIsNotEmpty(t *testing.T) {
+	e := newEstate(t, fake(t, 404, `{"errors":["no handler for route"]}`), "root", rules{"ann": everything}, usc.Config{})
+	_, err := e.List(t.Context(), by("ann"), usc.ListInput{Connector: "one"})
+	want(t, "list", err, "not found")
+}
+
+func TestASecretThatWillBeDeletedIsStillThere(t *testing.T) {
+	for at, expect := range map[string]string{"2999-01-02T03:04:05.6Z": "ok", "2001-01-02T03:04:05Z": "not found", "nonsense": "not found"} {
+		body := `{"data":{"version":2,"current_version":1,"versions":{"1":{"deletion_time":"` + at + `","destroyed":false}}}}`
+		e := newEstate(t, fake(t, 200, body), "root", rules{"ann": everything}, usc.Config{})
+		_, err := e.Update(t.Context(), by("ann"), usc.WriteInput{Connector: "one", SecretID: "a", Value: object1("a", "b")})
+		want(t, "update of a secret to be deleted at "+at, err, expect)
+	}
+}
+
 func TestASecretIsNotPrinted(t *testing.T) {
 	got := usc.Secret{ID: "a", Value: secret.New("hunter2")}
 	in := usc.WriteInput{SecretID: "a", Value: secret.New("hunter2")}
