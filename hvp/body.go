@@ -4,19 +4,28 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/bailiff-secrets/bailiff/gate"
 )
 
+// How long the body of a request may take: between two pieces, and as a whole. A client that sends slowly must not keep a
+// place at a target.
+const (
+	bodyPause = 30 * time.Second
+	bodyWhole = 5 * time.Minute
+)
+
 // body gives q the body of a write, limited. Other operations have none: Vault doesn't look at it either.
-func (h *Handler) body(q *gate.Request, r *http.Request) *limited {
+func (h *Handler) body(w http.ResponseWriter, q *gate.Request, r *http.Request) *limited {
 	if !writes(q.Op) || r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
 	q.ContentType = r.Header.Get("Content-Type")
-	l := &limited{h: h, r: r.Body}
+	l := &limited{h: h, r: r.Body, clock: http.NewResponseController(w), last: q.Start.Add(bodyWhole)}
 	l.left.Store(h.maxBody)
 	q.Body, q.BodyLen = l, r.ContentLength
 	return l
@@ -29,9 +38,11 @@ func (h *Handler) tooLarge() string {
 // limited fails with gate.TooLarge where a body goes on past the limit: it never ends early. Whoever sends it on may do so
 // from another goroutine.
 type limited struct {
-	h    *Handler
-	r    io.Reader
-	left atomic.Int64 // negative when the body is too large
+	h     *Handler
+	r     io.Reader
+	clock *http.ResponseController
+	last  time.Time    // the body must be there by then
+	left  atomic.Int64 // negative when the body is too large
 }
 
 func (l *limited) Read(p []byte) (int, error) {
@@ -42,16 +53,28 @@ func (l *limited) Read(p []byte) (int, error) {
 	if int64(len(p)) > left+1 {
 		p = p[:left+1] // one byte more than may come, to see it come
 	}
+	deadline := time.Now().Add(bodyPause)
+	if deadline.After(l.last) {
+		deadline = l.last
+	}
+	l.clock.SetReadDeadline(deadline) //nolint:errcheck // a server without deadlines has its own ways
 	n, err := l.r.Read(p)
+	if err != nil {
+		l.clock.SetReadDeadline(time.Time{}) //nolint:errcheck // as above
+	}
 	if left -= int64(n); left < 0 {
 		l.left.Store(-1)
 		return n - 1, l.tooLarge()
 	}
 	l.left.Store(left)
-	if err != nil && !errors.Is(err, io.EOF) {
+	switch {
+	case err == nil || errors.Is(err, io.EOF):
+		return n, err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return n, &gate.Error{Kind: gate.Invalid, Msg: "the request body did not come in time", Err: err}
+	default:
 		return n, &gate.Error{Kind: gate.Invalid, Msg: "the request body could not be read to its end", Err: err}
 	}
-	return n, err
 }
 
 func (l *limited) over() bool { return l.left.Load() < 0 }

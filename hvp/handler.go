@@ -78,7 +78,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, r, q, err)
 		return
 	}
-	body := h.body(q, r)
+	body := h.body(w, q, r)
 	resp, err := h.gate.Do(r.Context(), q)
 	if body != nil && body.over() {
 		// Whatever became of it: the request that was meant is not the one that could have been served.
