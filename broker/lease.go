@@ -18,6 +18,7 @@ const (
 	Revoking State = "revoking" // to be ended; tried again with backoff
 	Stuck    State = "stuck"    // Revoking that failed often: still tried, hourly, and listed
 	Revoked  State = "revoked"  // ended on the target
+	Pooled   State = "pooled"   // made ahead of demand, disabled on the target; becomes Active when it is handed out
 )
 
 // Cause says why a revocation did not succeed yet.
@@ -44,6 +45,10 @@ type Lease struct {
 	AccessID  string
 	RequestID string
 	Principal string // the name on the target, chosen before it is made
+	Token     string // accessor of the token or access key that it was issued to
+	Outlives  bool   // it stays when that token ends; otherwise it is revoked then
+	Holders   int    // how many callers share it; 0 and 1 mean one
+	ShareKey  string // what those who share it have in common; empty: it is not shared
 
 	State          State
 	IssuedAt       time.Time // when it became active; zero before
@@ -54,6 +59,7 @@ type Lease struct {
 	Attempt        int       // failed revocations so far
 	Cause          Cause
 	Error          string // the last failure, without values
+	Version        int64  // 1, 2, 3, …: set by the store, and what Move checks
 	Data           []byte // what the producer needs to revoke when its role is gone; sealed at rest, never a password
 }
 
@@ -63,14 +69,18 @@ var ErrNoLease = errors.New("lease not found")
 // ErrStale is returned when a lease was not in the state that a transition starts from.
 var ErrStale = errors.New("the lease has moved on")
 
+// ErrNoRevocation is returned for a revocation of many that is not there.
+var ErrNoRevocation = errors.New("revocation not found")
+
 // Store keeps leases. Every method that writes is durable on return; all are safe for concurrent use, and concurrent
 // writes share one commit. A transition names the states it may start from and fails with ErrStale from any other, so
 // that a late answer can't undo a revocation.
 type Store interface {
 	// Insert adds a lease and sets its Seq. The ID must be new.
 	Insert(ctx context.Context, l *Lease) error
-	// Move writes l's mutable fields (State, IssuedAt, ExpiresAt, NextAt, Attempt, Cause, Error) where the stored state is
-	// one of from; ErrStale otherwise, ErrNoLease where there is none.
+	// Move writes l's mutable fields (State, IssuedAt, ExpiresAt, NextAt, Attempt, Cause, Error, Holders, and for a lease that
+	// leaves Pooled also MaxExpiresAt, Identity, AccessID, RequestID, Token, Outlives, ShareKey) where the stored state is one
+	// of from and the stored Version is l's, and increases l.Version; ErrStale otherwise, ErrNoLease where there is none.
 	Move(ctx context.Context, l *Lease, from ...State) error
 	// Lease finds one by its ID, in any state; ErrNoLease where there is none.
 	Lease(ctx context.Context, id string) (*Lease, error)
@@ -89,6 +99,9 @@ type Filter struct {
 	Role     string
 	States   []State // empty: every state but Revoked
 	Cause    Cause
+	Producer string
+	Token    string
+	ShareKey string
 	AfterSeq int64
 	Limit    int // 0: 1000
 }

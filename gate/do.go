@@ -125,7 +125,7 @@ func (g *Gate) mayIt(ctx context.Context, r *Request) error {
 	if r.Mount == nil {
 		return nil
 	}
-	if s, ok := r.Mount.Backend.(Guarded); ok && !r.Decision.Sudo && s.NeedsSudo(r) {
+	if s, ok := r.Mount.Backend.(Guarded); ok && r.Op != policy.Help && !r.Decision.Sudo && s.NeedsSudo(r) {
 		r.Decision.Allowed, r.Decision.Reason = false, "the path needs the sudo capability"
 		return ErrDenied
 	}

@@ -15,14 +15,17 @@ var ErrUnauthenticated = errors.New("permission denied")
 
 // Caller is an authenticated identity as one request sees it. It holds no secret.
 type Caller struct {
-	Name     string   // the identity's name; empty when nobody was authenticated
-	AccessID string   // p-…
-	KeyID    string   // which access key was used
-	Method   string   // "api-key"
-	Accessor string   // stands for the presented credential in records and answers; not a secret
-	Policies []string // names, sorted, without duplicates, "default" included
-	Metadata map[string]string
-	IssuedAt time.Time // when the credential was made
+	Name      string   // the identity's name; empty when nobody was authenticated
+	AccessID  string   // p-…
+	KeyID     string   // which access key was used
+	Method    string   // "api-key"
+	Accessor  string   // stands for the presented credential in records and answers; not a secret
+	Policies  []string // names, sorted, without duplicates, "default" included
+	Metadata  map[string]string
+	IssuedAt  time.Time // when the credential was made
+	Expires   time.Time // when the credential ends; zero: it doesn't
+	MaxLeases int       // open at a time; 0: no limit
+	IssueRate string    // "10/s"; empty: no limit
 }
 
 // Identity is a person, service or machine that may call.
@@ -33,6 +36,8 @@ type Identity struct {
 	Roles       []string // names of roles it is bound to, beside the roles that name it
 	Metadata    map[string]string
 	Disabled    bool
+	MaxLeases   int    // open at a time; 0: no limit
+	IssueRate   string // "10/s"; empty: no limit
 }
 
 // Role binds policies to identities.

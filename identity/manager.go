@@ -98,6 +98,7 @@ func (m *Manager) Authenticate(_ context.Context, token secret.Value, _ netip.Ad
 	return Caller{
 		Name: entry.identity.Name, AccessID: id, KeyID: found.ID, Method: "api-key", Accessor: found.ID,
 		Policies: entry.policies, Metadata: entry.identity.Metadata, IssuedAt: found.CreatedAt,
+		Expires: found.ExpiresAt, MaxLeases: entry.identity.MaxLeases, IssueRate: entry.identity.IssueRate,
 	}, nil
 }
 

@@ -21,6 +21,7 @@ type set struct {
 	targets    []versioned
 	mounts     []object.Mount
 	producers  []object.Producer
+	statics    []object.StaticRole
 	connectors []object.Connector
 	policies   []versionedPolicy
 	roles      []identity.Role
@@ -51,6 +52,8 @@ func decodeAll(records []object.Record) (*set, error) {
 			s.mounts = append(s.mounts, *o)
 		case *object.Producer:
 			s.producers = append(s.producers, *o)
+		case *object.StaticRole:
+			s.statics = append(s.statics, *o)
 		case *object.Connector:
 			s.connectors = append(s.connectors, *o)
 		case *object.Policy:
@@ -117,6 +120,7 @@ func (e *estate) mount(m object.Mount) (*gate.Mount, error) {
 		Path: m.Path + "/", Type: m.Engine, Target: m.Target, Description: m.Description,
 		Accessor: stableID(m.Engine+"_", m.Path), UUID: stableUUID(m.Path),
 		DefaultTTL: time.Duration(m.DefaultTTL), MaxTTL: time.Duration(m.MaxTTL),
+		MaxLeases: m.MaxLeases, IssueRate: m.IssueRate, Outlive: m.Children == "outlive",
 	}
 	if m.Type == "broker" {
 		if g.Type == "" {

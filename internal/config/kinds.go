@@ -12,13 +12,14 @@ import (
 func (f *objectFile) root() block {
 	kind := func(label string, read func(b *hcl.Block)) inner { return inner{label: label, many: true, read: read} }
 	return block{blocks: map[string]inner{
-		"target":    kind("name", f.target),
-		"mount":     kind("path", f.mount),
-		"producer":  kind("mount/name", f.producer),
-		"connector": kind("name", f.connector),
-		"policy":    kind("name", f.policy),
-		"role":      kind("name", f.role),
-		"identity":  kind("name", f.identity),
+		"target":      kind("name", f.target),
+		"mount":       kind("path", f.mount),
+		"producer":    kind("mount/name", f.producer),
+		"static_role": kind("mount/name", f.staticRole),
+		"connector":   kind("name", f.connector),
+		"policy":      kind("name", f.policy),
+		"role":        kind("name", f.role),
+		"identity":    kind("name", f.identity),
 	}}
 }
 
@@ -36,6 +37,8 @@ func (f *objectFile) target(b *hcl.Block) {
 			"timeout":         durationWords(&t.Timeout),
 			"username":        text(&t.Username),
 			"max_connections": whole(&t.MaxConnections),
+			"max_ttl":         durationWords(&t.MaxTTL),
+			"reconcile":       text(&t.Reconcile),
 		}, map[string]attr{
 			object.SecretPassword: f.secretText(&t.Password),
 		}),
@@ -62,14 +65,17 @@ func (f *objectFile) auth(t *object.Target, b *hcl.Block) map[string]hcl.Range {
 func (f *objectFile) mount(b *hcl.Block) {
 	m := &object.Mount{Path: b.Labels[0]}
 	f.keep(m, b, f.read(b.Body, block{attrs: f.shownAttrs(map[string]attr{
-		"type":        text(&m.Type),
-		"target":      text(&m.Target),
-		"remote_path": text(&m.RemotePath),
-		"engine":      text(&m.Engine),
-		"kv_version":  whole(&m.KVVersion),
-		"description": text(&m.Description),
-		"default_ttl": durationWords(&m.DefaultTTL),
-		"max_ttl":     durationWords(&m.MaxTTL),
+		"type":           text(&m.Type),
+		"target":         text(&m.Target),
+		"remote_path":    text(&m.RemotePath),
+		"engine":         text(&m.Engine),
+		"kv_version":     whole(&m.KVVersion),
+		"description":    text(&m.Description),
+		"default_ttl":    durationWords(&m.DefaultTTL),
+		"max_ttl":        durationWords(&m.MaxTTL),
+		"child_leases":   text(&m.Children),
+		"max_leases":     whole(&m.MaxLeases),
+		"max_issue_rate": text(&m.IssueRate),
 	}, nil)}))
 }
 
@@ -85,6 +91,24 @@ func (f *objectFile) producer(b *hcl.Block) {
 		"revocation_statements":   texts(&p.RevocationStatements),
 		"scram_iterations":        whole(&p.ScramIterations),
 		"password_authentication": text(&p.PasswordAuth),
+		"max_leases":              whole(&p.MaxLeases),
+		"max_issue_rate":          text(&p.IssueRate),
+		"ready_timeout":           durationWords(&p.ReadyTimeout),
+		"pool_size":               whole(&p.PoolSize),
+		"pool_max_age":            durationWords(&p.PoolMaxAge),
+		"share":                   text(&p.Share),
+	}, nil)}))
+}
+
+func (f *objectFile) staticRole(b *hcl.Block) {
+	s := &object.StaticRole{}
+	s.Mount, s.Name = object.SplitProducer(b.Labels[0])
+	f.keep(s, b, f.read(b.Body, block{attrs: f.shownAttrs(map[string]attr{
+		"target":              text(&s.Target),
+		"username":            text(&s.Username),
+		"rotation_period":     durationWords(&s.RotationPeriod),
+		"rotation_schedule":   text(&s.RotationSchedule),
+		"rotation_statements": texts(&s.RotationStatements),
 	}, nil)}))
 }
 
@@ -115,9 +139,11 @@ func (f *objectFile) role(b *hcl.Block) {
 func (f *objectFile) identity(b *hcl.Block) {
 	i := &object.Identity{Name: b.Labels[0]}
 	f.keep(i, b, f.read(b.Body, block{attrs: f.shownAttrs(map[string]attr{
-		"description": text(&i.Description),
-		"roles":       texts(&i.Roles),
-		"metadata":    textMap(&i.Metadata),
+		"description":    text(&i.Description),
+		"roles":          texts(&i.Roles),
+		"metadata":       textMap(&i.Metadata),
+		"max_leases":     whole(&i.MaxLeases),
+		"max_issue_rate": text(&i.IssueRate),
 	}, nil)}))
 }
 

@@ -82,6 +82,8 @@ func (s *set) add(rec Record) {
 		c.mount(v)
 	case *Producer:
 		c.producer(v)
+	case *StaticRole:
+		c.staticRole(v)
 	case *Connector:
 		c.connector(v)
 	case *Policy:
@@ -103,6 +105,8 @@ func (s *set) references(rec Record, v any) {
 		}
 	case *Producer:
 		s.producer(rec, v)
+	case *StaticRole:
+		s.staticRole(rec, v)
 	case *Connector:
 		s.connector(rec, v)
 	case *Role:
@@ -122,6 +126,15 @@ func (s *set) references(rec Record, v any) {
 			s.bad(rec, "access_id", fmt.Sprintf("identity %q has the same", other), "leave it out: Bailiff chooses one")
 		}
 		s.accessIDs[v.AccessID] = v.Name
+	}
+}
+
+func (s *set) staticRole(rec Record, r *StaticRole) {
+	if m := s.mountOf(rec, r.Mount); m != nil && m.Type != MountBroker {
+		s.bad(rec, "mount", fmt.Sprintf("mount %q is of type %s", r.Mount, m.Type), `static roles live under a mount of type "broker"`)
+	}
+	if r.Target != "" {
+		s.targetOf(rec, r.Target, func(t *Target) bool { return t.Type != TargetVault }, "an account stays on a target of type postgres")
 	}
 }
 

@@ -129,6 +129,10 @@ func (c *checker) mount(m *Mount) {
 	}
 	c.ttls(m.DefaultTTL, m.MaxTTL)
 	c.text("description", m.Description)
+	c.demand(m.MaxLeases, m.IssueRate)
+	if m.Children != "" && m.Children != "revoke" && m.Children != "outlive" {
+		c.bad("child_leases", fmt.Sprintf("%q is not known", m.Children), "write revoke or outlive")
+	}
 	switch m.Type {
 	case MountVault:
 		c.needed("target", m.Target != "", "name the Vault target behind it")
@@ -176,6 +180,54 @@ func (c *checker) producer(p *Producer) {
 	if p.PasswordAuth != "" && p.PasswordAuth != "scram-sha-256" && p.PasswordAuth != "password" {
 		c.bad("password_authentication", fmt.Sprintf("%q is not known", p.PasswordAuth), "write scram-sha-256 or password")
 	}
+	c.demand(p.MaxLeases, p.IssueRate)
+	c.readiness(p)
+}
+
+// demand judges what keeps runaway clients off.
+func (c *checker) demand(maxLeases int, rate string) {
+	if maxLeases < 0 {
+		c.bad("max_leases", "it is negative", "leave it out for no limit")
+	}
+	if _, _, err := ParseRate(rate); err != nil {
+		c.bad("max_issue_rate", err.Error(), `write "10/s", "100/m" or "1000/h"`)
+	}
+}
+
+func (c *checker) readiness(p *Producer) {
+	if d := time.Duration(p.ReadyTimeout); d < 0 || d > maxTimeout {
+		c.bad("ready_timeout", "it must lie between 0 and 10m", `write "30s"`)
+	}
+	if p.PoolSize < 0 || p.PoolSize > maxConns {
+		c.bad("pool_size", "it must lie between 0 and 1000", "leave it out for no pool")
+	}
+	if d := time.Duration(p.PoolMaxAge); d < 0 || d > maxTTL {
+		c.bad("pool_max_age", "it can't be negative or longer than ten years", `write "10m"`)
+	}
+	if p.Share != "" && p.Share != "identity" {
+		c.bad("share", fmt.Sprintf("%q is not known", p.Share), `write "identity", or leave it out`)
+	}
+	if p.Share != "" && p.PoolSize > 0 {
+		c.bad("share", "a role is shared or pooled, not both", "leave one of the two out")
+	}
+}
+
+func (c *checker) staticRole(r *StaticRole) {
+	if r.Mount == "" {
+		c.bad("name", "it has no mount", `write <mount>/<name>, as in static_role "database/app"`)
+	}
+	c.name("name", r.Name)
+	c.needed("target", r.Target != "", "name the target that the account is on")
+	c.needed("username", r.Username != "", "name the account")
+	c.text("username", r.Username)
+	switch period := time.Duration(r.RotationPeriod); {
+	case r.RotationSchedule != "" && period != 0:
+		c.bad("rotation_schedule", "it is given beside rotation_period", "leave one of the two out")
+	case r.RotationSchedule == "" && period == 0:
+		c.bad("rotation_period", "it is missing", `write "24h", or give a rotation_schedule`)
+	case r.RotationSchedule == "" && (period < 5*time.Second || period > maxTTL):
+		c.bad("rotation_period", "it must lie between 5s and ten years", `write "24h"`)
+	}
 }
 
 func (c *checker) connector(n *Connector) {
@@ -218,6 +270,7 @@ func (c *checker) identity(i *Identity) {
 	c.alphabet("name", i.Name, "@", identAlphabet)
 	c.text("description", i.Description)
 	c.list("roles", i.Roles)
+	c.demand(i.MaxLeases, i.IssueRate)
 	if id, ok := strings.CutPrefix(i.AccessID, "p-"); i.AccessID != "" && (!ok || id == "" || !onlyNameBytes(id, "")) {
 		c.bad("access_id", `it has not the form "p-…"`, "leave it out: Bailiff chooses one")
 	}

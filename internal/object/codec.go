@@ -18,8 +18,8 @@ const (
 	SecretPassword = "password"  // Target.Password
 )
 
-// Decode turns a stored object into its type: *Target, *Mount, *Producer, *Connector, *Policy, *Role or *Identity, with its
-// secrets filled in. It is strict: an unknown field or secret, and a body that names another object, is a *Problem.
+// Decode turns a stored object into its type: *Target, *Mount, *Producer, *StaticRole, *Connector, *Policy, *Role or *Identity, with
+// its secrets filled in. It is strict: an unknown field or secret, and a body that names another object, is a *Problem.
 func Decode(rec Record) (any, error) {
 	v, err := blank(rec)
 	if err != nil {
@@ -88,6 +88,8 @@ func blank(rec Record) (any, error) {
 		return &Mount{}, nil
 	case KindProducer:
 		return &Producer{}, nil
+	case KindStaticRole:
+		return &StaticRole{}, nil
 	case KindConnector:
 		return &Connector{}, nil
 	case KindPolicy:
@@ -97,7 +99,7 @@ func blank(rec Record) (any, error) {
 	case KindIdentity:
 		return &Identity{}, nil
 	}
-	return nil, problem(rec, "kind", "there is no such kind of object", "use one of target, mount, producer, connector, policy, role, identity")
+	return nil, problem(rec, "kind", "there is no such kind of object", "use one of target, mount, producer, static_role, connector, policy, role, identity")
 }
 
 // header finds kind, name and secrets of an object.
@@ -109,6 +111,8 @@ func header(v any) (Record, error) {
 		return Record{Kind: KindMount, Name: v.Path}, nil
 	case *Producer:
 		return Record{Kind: KindProducer, Name: v.Mount + "/" + v.Name}, nil
+	case *StaticRole:
+		return Record{Kind: KindStaticRole, Name: v.Mount + "/" + v.Name}, nil
 	case *Connector:
 		return Record{Kind: KindConnector, Name: v.Name}, nil
 	case *Policy:
@@ -122,6 +126,8 @@ func header(v any) (Record, error) {
 	case Mount:
 		return header(&v)
 	case Producer:
+		return header(&v)
+	case StaticRole:
 		return header(&v)
 	case Connector:
 		return header(&v)
@@ -168,6 +174,9 @@ func adoptName(rec Record, v any) error {
 	case *Mount:
 		return set("path", &v.Path, rec.Name)
 	case *Producer:
+		mount, name := SplitProducer(rec.Name)
+		return errors.Join(set("mount", &v.Mount, mount), set("name", &v.Name, name))
+	case *StaticRole:
 		mount, name := SplitProducer(rec.Name)
 		return errors.Join(set("mount", &v.Mount, mount), set("name", &v.Name, name))
 	case *Connector:

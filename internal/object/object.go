@@ -16,17 +16,18 @@ type Kind string
 
 // The kinds, in the order in which apply creates them.
 const (
-	KindTarget    Kind = "target"
-	KindMount     Kind = "mount"
-	KindProducer  Kind = "producer"
-	KindConnector Kind = "connector"
-	KindPolicy    Kind = "policy"
-	KindRole      Kind = "role"
-	KindIdentity  Kind = "identity"
+	KindTarget     Kind = "target"
+	KindMount      Kind = "mount"
+	KindProducer   Kind = "producer"
+	KindStaticRole Kind = "static_role"
+	KindConnector  Kind = "connector"
+	KindPolicy     Kind = "policy"
+	KindRole       Kind = "role"
+	KindIdentity   Kind = "identity"
 )
 
 // Kinds lists every kind in the order in which apply creates them; deletion goes the other way.
-var Kinds = []Kind{KindTarget, KindMount, KindProducer, KindConnector, KindPolicy, KindRole, KindIdentity}
+var Kinds = []Kind{KindTarget, KindMount, KindProducer, KindStaticRole, KindConnector, KindPolicy, KindRole, KindIdentity}
 
 // Valid says whether k is one of Kinds.
 func (k Kind) Valid() bool { return slices.Contains(Kinds, k) }
@@ -80,6 +81,8 @@ type Target struct {
 	Username       string       `json:"username,omitempty"`
 	Password       secret.Value `json:"-"`
 	MaxConnections int          `json:"max_connections,omitempty"` // postgres; default 16
+	MaxTTL         Duration     `json:"max_ttl,omitzero"`          // no credential on it lives longer
+	Reconcile      string       `json:"reconcile,omitempty"`       // cron expression of the sweep for orphans; empty: only when asked
 }
 
 // VaultAuth is how Bailiff logs in to a Vault target.
@@ -102,6 +105,9 @@ type Mount struct {
 	Description string   `json:"description,omitempty"`
 	DefaultTTL  Duration `json:"default_ttl,omitzero"`
 	MaxTTL      Duration `json:"max_ttl,omitzero"`
+	Children    string   `json:"child_leases,omitempty"`   // broker: when the token ends: "revoke" (default), "outlive"
+	MaxLeases   int      `json:"max_leases,omitempty"`     // broker: open at a time; 0: no limit
+	IssueRate   string   `json:"max_issue_rate,omitempty"` // broker: "10/s", "100/m"; empty: no limit
 }
 
 // Producer says how one kind of credential is made: what Vault calls a role of a secrets engine.
@@ -116,6 +122,23 @@ type Producer struct {
 	RevocationStatements []string `json:"revocation_statements,omitempty"`
 	ScramIterations      int      `json:"scram_iterations,omitempty"`
 	PasswordAuth         string   `json:"password_authentication,omitempty"` // scram-sha-256 (default), password
+	MaxLeases            int      `json:"max_leases,omitempty"`              // open at a time, of the role; 0: no limit
+	IssueRate            string   `json:"max_issue_rate,omitempty"`          // "10/s", "100/m"; empty: no limit
+	ReadyTimeout         Duration `json:"ready_timeout,omitzero"`            // how long a new credential may take to work; 0: it is not tried
+	PoolSize             int      `json:"pool_size,omitempty"`               // credentials made ahead of demand, at most; 0: none
+	PoolMaxAge           Duration `json:"pool_max_age,omitzero"`             // default 10m
+	Share                string   `json:"share,omitempty"`                   // "identity": callers of one identity share a lease; empty: nobody does
+}
+
+// StaticRole is an account that stays on its target, whose password Bailiff knows and rotates.
+type StaticRole struct {
+	Mount              string   `json:"mount"`
+	Name               string   `json:"name"`
+	Target             string   `json:"target"`
+	Username           string   `json:"username"`
+	RotationPeriod     Duration `json:"rotation_period,omitzero"`
+	RotationSchedule   string   `json:"rotation_schedule,omitempty"` // cron expression; instead of a period
+	RotationStatements []string `json:"rotation_statements,omitempty"`
 }
 
 // Connector is a USC name for one KV mount, or for every KV mount of a Vault target.
@@ -147,4 +170,6 @@ type Identity struct {
 	Roles       []string          `json:"roles,omitempty"`
 	Metadata    map[string]string `json:"metadata,omitempty"`
 	Disabled    bool              `json:"disabled,omitempty"`
+	MaxLeases   int               `json:"max_leases,omitempty"`     // open at a time; 0: no limit
+	IssueRate   string            `json:"max_issue_rate,omitempty"` // "10/s", "100/m"; empty: no limit
 }
