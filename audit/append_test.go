@@ -309,6 +309,7 @@ func TestReserve(t *testing.T) {
 		{"in the second half of it: an event", 4 * free, []*audit.Record{event}, true},
 		{"in the second half of it: a request to revoke", 4 * free, []*audit.Record{revoke}, true},
 		{"in the second half of it: an event and an ordinary record", 4 * free, []*audit.Record{event, served(1)}, false},
+		{"in the second half of it: an ordinary record and an event", 4 * free, []*audit.Record{served(1), event}, false},
 		{"without a reserve: an ordinary record", -1, []*audit.Record{served(1)}, true},
 	}
 	for _, test := range tests {
@@ -437,9 +438,11 @@ func TestClose(t *testing.T) {
 				kept.Add(1)
 			}
 		})
+		if i == 0 {
+			<-arrived
+		}
 	}
-	<-arrived
-	until(t, "the others queue", func() bool { return l.Waiting() == 4 || l.Stats().Records > 0 })
+	until(t, "the others queue", func() bool { return l.Waiting() == 4 })
 	closed := make(chan error, 1)
 	go func() { closed <- l.Close() }()
 	until(t, "closing", func() bool { return errors.Is(l.Err(), audit.ErrClosed) })

@@ -2,7 +2,9 @@ package audit
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"io"
 )
 
@@ -46,4 +48,10 @@ func AppendFrame(b, record []byte) []byte {
 // EncodeRecord is the JSON of r as it is written.
 func EncodeRecord(r *Record) ([]byte, error) {
 	return appendTail([]byte(recordHead+"7"), r)
+}
+
+// Reseal makes the checksum of the header that b begins with right again.
+func Reseal(b []byte) []byte {
+	binary.LittleEndian.PutUint32(b[headerBytes-4:], crc32.Checksum(b[:headerBytes-4], castagnoli()))
+	return b
 }

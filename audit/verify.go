@@ -187,9 +187,6 @@ func (v *verifier) record(seg *segment, fr frame, first bool) error {
 	if int64(fr.back) > fr.off-headerBytes {
 		return problemf("%s: record %d (byte %d) says that its batch began before the segment", name, seq, fr.off)
 	}
-	if v.known != nil && seq == v.known.Seq && sum != v.known.Hash {
-		return problemf("%s: record %d is not the one of the head that was noted: the log was written anew", name, seq)
-	}
 	if r.Records == 0 {
 		r.First, r.FirstTime = seq, time.Unix(0, at).UTC()
 	}
@@ -236,7 +233,7 @@ func (v *verifier) conclude() {
 		case v.known.Seq > r.Head.Seq:
 			r.Problem = fmt.Sprintf("the log ends with record %d, and the head that was noted is that of record %d: records were cut off the end", r.Head.Seq, v.known.Seq)
 		case v.known.Seq+1 >= max(r.First, 1):
-			r.Problem = fmt.Sprintf("the chain hash before record %d is not that of the head that was noted: the log was written anew", v.known.Seq+1)
+			r.Problem = fmt.Sprintf("the chain hash of record %d is not that of the head that was noted: the log was written anew", v.known.Seq)
 		default:
 			r.Unproved = append(r.Unproved, fmt.Sprintf("record %d of the head that was noted is no longer here", v.known.Seq))
 		}

@@ -2,8 +2,10 @@ package audit_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -70,6 +72,30 @@ func TestVerifyFinds(t *testing.T) {
 		{"something in a frame is not a record", func(t *testing.T, f []string) {
 			put(t, f[2], audit.AppendFrame(read(t, f[2]), []byte("hello")))
 		}, "is not a record"},
+		{"a segment comes from another log", func(t *testing.T, f []string) {
+			other, _ := threeSegments(t)
+			put(t, f[1], read(t, segments(t, other)[1]))
+		}, "does not continue the chain after record 2"},
+		{"a header has the times wrong", func(t *testing.T, f []string) {
+			b := read(t, f[1])
+			b[60] ^= 1
+			put(t, f[1], audit.Reseal(b))
+		}, "times of the segment before it wrong"},
+		{"a header has bits set that mean nothing", func(t *testing.T, f []string) {
+			b := read(t, f[1])
+			b[13] ^= 1
+			put(t, f[1], audit.Reseal(b))
+		}, "mean nothing"},
+		{"a header is of a version to come", func(t *testing.T, f []string) {
+			b := read(t, f[1])
+			b[8] = 2
+			put(t, f[1], audit.Reseal(b))
+		}, "version 2"},
+		{"the first header does not begin a chain", func(t *testing.T, f []string) {
+			b := read(t, f[0])
+			b[30] ^= 1
+			put(t, f[0], audit.Reseal(b))
+		}, "does not begin a chain"},
 		{"the end is torn", func(t *testing.T, f []string) { b := read(t, f[2]); put(t, f[2], b[:len(b)-1]) }, "not a whole record"},
 		{"there is no log", func(t *testing.T, f []string) {
 			for _, f := range f {
@@ -187,5 +213,71 @@ func TestHeadAsText(t *testing.T) {
 		if h, err := audit.ParseHead(s); err == nil {
 			t.Errorf("%q: got %v, want an error", s, h)
 		}
+	}
+}
+
+// TestChain computes the chain as the package's doc says, from the bytes of the records alone.
+func TestChain(t *testing.T) {
+	dir, heads := threeSegments(t)
+	sum := sha256.Sum256([]byte("bailiff audit chain v1\n"))
+	if heads[0].Hash != sum {
+		t.Errorf("before record 1: got %v, want %x", heads[0].Hash, sum)
+	}
+	n := 0
+	for _, file := range segments(t, dir) {
+		frames, _, _ := audit.ReadFrames(read(t, file)[audit.HeaderBytes:])
+		for _, f := range frames {
+			n++
+			sum = sha256.Sum256(append(sum[:], f.Record...))
+			if heads[n].Hash != sum {
+				t.Errorf("record %d: got %v, want %x", n, heads[n].Hash, sum)
+			}
+		}
+	}
+}
+
+// TestOpenRefuses changes the newest segment, with its checksums, so that it can't be what a crash left.
+func TestOpenRefuses(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(t *testing.T, file string)
+		want   string
+	}{
+		{"a record changed", func(t *testing.T, file string) {
+			b := read(t, file)
+			frames, _, _ := audit.ReadFrames(b[audit.HeaderBytes:])
+			rec := bytes.Replace(frames[1].Record, []byte("secret/data/5"), []byte("secret/data/9"), 1)
+			put(t, file, audit.AppendFrame(b[:audit.HeaderBytes+frames[1].Off], rec))
+		}, "does not follow from the one before it"},
+		{"something is not a record", func(t *testing.T, file string) { put(t, file, audit.AppendFrame(read(t, file), []byte("hello"))) }, "does not follow"},
+		{"it has another name", func(t *testing.T, file string) { put(t, strings.Replace(file, "5.audit", "7.audit", 1), read(t, file)) }, "record 5 is its first"},
+		{"it is of a version to come", func(t *testing.T, file string) {
+			b := read(t, file)
+			b[8] = 2
+			put(t, file, audit.Reseal(b))
+		}, "version 2"},
+		{"it is something else", func(t *testing.T, file string) { put(t, file, bytes.Repeat([]byte("x"), 500)) }, "not an audit segment"},
+		{"its name is no number", func(t *testing.T, file string) { put(t, file+".audit", nil) }, "not a sequence number"},
+		{"only its beginning is left, and nothing before it", func(t *testing.T, file string) {
+			put(t, file, nil)
+			for _, f := range segments(t, filepath.Dir(file)) {
+				if f != file {
+					remove(t, f)
+				}
+			}
+		}, "bring both back"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			dir, _ := threeSegments(t)
+			test.change(t, segments(t, dir)[2])
+			l, err := audit.Open(audit.Config{Dir: dir, ReserveBytes: -1})
+			if err == nil {
+				l.Close()
+			}
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+		})
 	}
 }
