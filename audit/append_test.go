@@ -164,12 +164,29 @@ func TestContext(t *testing.T) {
 	if err := <-writing; err != nil {
 		t.Fatalf("append whose record was being synced when its context ended: %v", err)
 	}
-	for range 200 { // whichever of caller and committer sees it first
-		refused(t, l.Append(ctx, served(3)), context.Canceled)
-	}
+	refused(t, l.Append(ctx, served(3)), context.Canceled)
 	write(t, l, served(4))
 	if got := fmt.Sprint(paths(t, l, audit.Query{Forward: true})); got != "[secret/data/1 secret/data/4]" {
 		t.Errorf("got %v, want records 1 and 4 alone", got)
+	}
+}
+
+// TestContextEndsBeforeTheWrite cancels when the committer has the record, and has not begun to write it.
+func TestContextEndsBeforeTheWrite(t *testing.T) {
+	s := newSeam()
+	l := open(t, audit.Config{Dir: t.TempDir(), SegmentBytes: 1, Fault: s.fault})
+	write(t, l, served(1))
+	arrived, proceed := s.stop(audit.FaultCreate)
+	defer proceed()
+	ctx, cancel := context.WithCancel(t.Context())
+	got := make(chan error, 1)
+	go func() { got <- l.Append(ctx, served(2)) }()
+	<-arrived
+	cancel()
+	proceed()
+	refused(t, <-got, context.Canceled)
+	if n := len(find(t, l, audit.Query{})); n != 1 {
+		t.Errorf("got %d records, want 1", n)
 	}
 }
 

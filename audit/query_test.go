@@ -94,6 +94,27 @@ func TestQuery(t *testing.T) {
 	}
 }
 
+// TestQueryTimesOfOldSegments asks for a span of time first thing, when the older segments were not read yet.
+func TestQueryTimesOfOldSegments(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, audit.Config{Dir: dir, SegmentBytes: 700})
+	write(t, l, trail()...)
+	for _, test := range []struct {
+		from, to int
+		want     []uint64
+	}{{1, 2, []uint64{1}}, {2, 3, []uint64{4, 2}}, {5, 7, []uint64{6, 5}}, {9, 12, nil}} {
+		closeLog(t, l)
+		l = open(t, audit.Config{Dir: dir, SegmentBytes: 700})
+		var got []uint64
+		for _, r := range find(t, l, audit.Query{Since: day(test.from), Until: day(test.to)}) {
+			got = append(got, r.Seq)
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("from day %d to day %d: got %v, want %v", test.from, test.to, got, test.want)
+		}
+	}
+}
+
 // TestQueryManyBlocks goes through segments of many blocks.
 func TestQueryManyBlocks(t *testing.T) {
 	const n = 3000
