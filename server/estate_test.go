@@ -120,6 +120,10 @@ func TestApplyTakesEffectAtOnceAndOutlivesTheProcess(t *testing.T) {
 	if got := words(apply(t, again, appPolicy, appRole, ci)); strings.Contains(got, "create") || strings.Contains(got, "update") {
 		t.Errorf("the same objects again: got %s, want nothing to do", got)
 	}
+	rec, err := again.estate.Object(t.Context(), object.KindPolicy, "app")
+	if err != nil || rec.UpdatedBy != "test" || time.Since(rec.UpdatedAt).Abs() > time.Minute || rec.Source != "apply" {
+		t.Errorf("got %+v, %v: want who changed it, when and how", rec, err)
+	}
 	apply(t, again, &object.Policy{Name: "app", Rules: `path "other/*" { capabilities = ["read"] }`})
 	if may(again) {
 		t.Error("the identity may still read what the policy no longer allows")

@@ -103,7 +103,7 @@ func (e *estate) replace(ctx context.Context, by string, old object.Record, v an
 	if err != nil {
 		return err
 	}
-	rec.Source, rec.UpdatedBy = old.Source, by
+	rec.Source, rec.UpdatedBy, rec.UpdatedAt = old.Source, by, time.Now().UTC()
 	if err := e.store.Apply(ctx, []object.Change{{Record: rec, Expect: old.Version}}); err != nil {
 		return storeError(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/bailiff-secrets/bailiff/gate"
 	"github.com/bailiff-secrets/bailiff/identity"
@@ -110,7 +111,7 @@ func (p *prepared) changes(by, source string, expect map[string]int64) ([]object
 		} else {
 			c.Record, _ = find(p.want, s.Kind, s.Name)
 		}
-		c.Record.Source, c.Record.UpdatedBy = source, by
+		c.Record.Source, c.Record.UpdatedBy, c.Record.UpdatedAt = source, by, time.Now().UTC()
 		out = append(out, c)
 	}
 	return out, nil
