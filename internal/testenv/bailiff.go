@@ -103,7 +103,7 @@ func (s *BailiffServer) start(ctx context.Context, c Command) error {
 	}
 	s.Process = p
 	if err := p.WaitReady(ctx, s.probe); err != nil {
-		return errors.Join(err, p.Close())
+		return errors.Join(err, p.Stop()) // its files are of use to whoever wants to know why
 	}
 	return nil
 }

@@ -110,7 +110,7 @@ func (s *PostgresServer) start(ctx context.Context) error {
 		return err
 	})
 	if err != nil {
-		return errors.Join(err, p.Close())
+		return errors.Join(err, p.Stop()) // its files are of use to whoever wants to know why
 	}
 	return nil
 }

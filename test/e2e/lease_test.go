@@ -129,6 +129,7 @@ func TestALeaseBelongsToWhoTookIt(t *testing.T) {
 }
 
 func TestALoginEndsWhenItsTimeIsOver(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	s := newDatabaseStage(t, testenv.BailiffOptions{}, producer("brief", "3s"))
 	token := s.identity("app", leaseRules)
 	lent := s.issue(token, "brief")
@@ -152,6 +153,7 @@ func TestALoginEndsWhenItsTimeIsOver(t *testing.T) {
 }
 
 func TestAClientThatLeavesWhileItsLoginIsMade(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	s := newDatabaseStage(t, testenv.BailiffOptions{}, producer("slow", "1h", `SELECT pg_sleep(2)`))
 	token := s.identity("app", leaseRules)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -186,6 +188,7 @@ func TestAClientThatLeavesWhileItsLoginIsMade(t *testing.T) {
 }
 
 func TestADatabaseThatIsDown(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	s := newDatabaseStage(t, testenv.BailiffOptions{}, producer("login", "1h"))
 	token := s.identity("app", leaseRules)
 	lent := s.issue(token, "login")
