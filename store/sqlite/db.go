@@ -137,7 +137,13 @@ func (db *DB) begin() error {
 
 // open makes the file and the connections, and starts the writer.
 func (db *DB) open(ctx context.Context, fault func(string) error) error {
-	if err := createFile(db.path, db.log); err != nil {
+	if err := createFile(db.path); err != nil {
+		return err
+	}
+	if err := inspect(ctx, db.path); err != nil {
+		return wrap(err)
+	}
+	if err := tighten(db.path, db.log); err != nil {
 		return err
 	}
 	var err error
@@ -210,30 +216,36 @@ func pool(path string, n int, pragmas func() url.Values) (*sql.DB, error) {
 	return p, nil
 }
 
-// createFile makes the database file with mode 0600. One that others may read is taken from them. A file that exists is
-// not opened here: closing it would drop the locks that SQLite may have on it in this process.
-func createFile(path string, log *slog.Logger) error {
+// createFile makes the database file with mode 0600, where there is none. A file that exists is not opened here: closing it
+// would drop the locks that SQLite may have on it in this process.
+func createFile(path string) error {
 	st, err := os.Stat(path)
 	if err == nil {
 		if !st.Mode().IsRegular() {
 			return errors.New("it is not a regular file")
 		}
-		if st.Mode().Perm()&0o077 == 0 {
-			return nil
-		}
-		log.Warn("others could read the store: its mode is set to 0600", "path", path)
-		for _, name := range []string{path + "-wal", path + "-shm"} {
-			if err := os.Chmod(name, 0o600); err != nil && !errors.Is(err, os.ErrNotExist) {
-				return err
-			}
-		}
-		return os.Chmod(path, 0o600)
+		return nil
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	return f.Close()
+}
+
+// tighten takes the store's files from others than their owner.
+func tighten(path string, log *slog.Logger) error {
+	st, err := os.Stat(path)
+	if err != nil || st.Mode().Perm()&0o077 == 0 {
+		return err
+	}
+	log.Warn("others could read the store: its mode is set to 0600", "path", path)
+	for _, name := range []string{path + "-wal", path + "-shm"} {
+		if err := os.Chmod(name, 0o600); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return os.Chmod(path, 0o600)
 }
 
 // realPath follows links, so that one file has one lock by whatever name it is opened.

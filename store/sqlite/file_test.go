@@ -1,6 +1,7 @@
 package sqlite_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -188,6 +189,13 @@ func TestFileOfSomethingElseIsRefusedAndLeftAlone(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Chmod(other, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(other)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, path := range []string{text, other} {
 		if _, err := sqlite.Open(t.Context(), sqlite.Config{Path: path}); !errors.Is(err, sqlite.ErrForeign) {
 			t.Errorf("%s: got %v, want ErrForeign", path, err)
@@ -196,11 +204,12 @@ func TestFileOfSomethingElseIsRefusedAndLeftAlone(t *testing.T) {
 	if b, err := os.ReadFile(text); err != nil || !strings.HasPrefix(string(b), "some text\nsome text\n") {
 		t.Errorf("the text file was changed: %v", err)
 	}
-	if db, err = sql.Open("sqlite", other); err != nil {
-		t.Fatal(err)
+	if after, err := os.ReadFile(other); err != nil || !bytes.Equal(after, before) {
+		t.Errorf("the other database was changed: %v", err)
 	}
-	defer db.Close()
-	wantText(t, db, "SELECT count(*) FROM sqlite_schema", "1")
+	if st, err := os.Stat(other); err != nil || st.Mode().Perm() != 0o644 {
+		t.Errorf("the other database has another mode: %v", err)
+	}
 }
 
 func TestPathsThatCannotBe(t *testing.T) {

@@ -18,7 +18,7 @@ var migrations embed.FS
 // applicationID marks the file as ours ("Bail"): see PRAGMA application_id.
 const applicationID = 0x4261696c
 
-// prepare checks that the file is ours and not newer than we are, and brings its schema up to date.
+// prepare checks that the file is not newer than we are and brings its schema up to date.
 func prepare(ctx context.Context, db *sql.DB, log *slog.Logger) error {
 	if err := claim(ctx, db); err != nil {
 		return err
@@ -48,7 +48,24 @@ func prepare(ctx context.Context, db *sql.DB, log *slog.Logger) error {
 	return nil
 }
 
-// claim refuses a database of something else and marks an empty one as ours.
+// inspect refuses a database of something else, on a connection that changes nothing in it.
+func inspect(ctx context.Context, path string) error {
+	db, err := pool(path, 1, readPragmas)
+	if err != nil {
+		return err
+	}
+	var id, tables int
+	err = db.QueryRowContext(ctx, "PRAGMA application_id").Scan(&id)
+	if err == nil {
+		err = db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&tables)
+	}
+	if err == nil && id != applicationID && (id != 0 || tables != 0) {
+		err = ErrForeign
+	}
+	return errors.Join(err, db.Close())
+}
+
+// claim marks the database as ours, which inspect has found to be ours or empty.
 func claim(ctx context.Context, db *sql.DB) error {
 	var mode string
 	if err := db.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&mode); err != nil {
@@ -57,18 +74,9 @@ func claim(ctx context.Context, db *sql.DB) error {
 	if mode != "wal" {
 		return errors.New("its file system can't hold a write-ahead log (it lacks shared memory): use a local disk")
 	}
-	var id, tables int
-	if err := db.QueryRowContext(ctx, "PRAGMA application_id").Scan(&id); err != nil {
+	var id int
+	if err := db.QueryRowContext(ctx, "PRAGMA application_id").Scan(&id); err != nil || id == applicationID {
 		return err
-	}
-	if id == applicationID {
-		return nil
-	}
-	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&tables); err != nil {
-		return err
-	}
-	if id != 0 || tables != 0 {
-		return ErrForeign
 	}
 	_, err := db.ExecContext(ctx, fmt.Sprintf("PRAGMA application_id = %d", applicationID))
 	return err
