@@ -35,6 +35,11 @@ func (h *Handler) tooLarge() string {
 	return "the request body is larger than " + strconv.FormatInt(h.maxBody, 10) + " bytes"
 }
 
+// extend sets when the client must have sent more; the zero time is never.
+func extend(clock *http.ResponseController, deadline time.Time) {
+	clock.SetReadDeadline(deadline) //nolint:errcheck // a server without deadlines has its own ways
+}
+
 // limited fails with gate.TooLarge where a body goes on past the limit: it never ends early. Whoever sends it on may do so
 // from another goroutine.
 type limited struct {
@@ -57,10 +62,10 @@ func (l *limited) Read(p []byte) (int, error) {
 	if deadline.After(l.last) {
 		deadline = l.last
 	}
-	l.clock.SetReadDeadline(deadline) //nolint:errcheck // a server without deadlines has its own ways
+	extend(l.clock, deadline)
 	n, err := l.r.Read(p)
-	if err != nil {
-		l.clock.SetReadDeadline(time.Time{}) //nolint:errcheck // as above
+	if errors.Is(err, io.EOF) {
+		extend(l.clock, time.Time{}) // from here on net/http watches for the client's going away, which may take long
 	}
 	if left -= int64(n); left < 0 {
 		l.left.Store(-1)

@@ -36,6 +36,8 @@ type Handler struct {
 	maxBody int64
 	logger  *slog.Logger
 	buffers sync.Pool // of *[copySize]byte
+
+	noStore, strict, noSniff []string // the values of headers that every answer has; never changed
 }
 
 // New makes a Handler.
@@ -51,12 +53,19 @@ func New(cfg Config) (*Handler, error) {
 	}
 	h := &Handler{gate: cfg.Gate, info: cfg.Info, maxBody: cfg.MaxBody, logger: cfg.Logger}
 	h.buffers.New = func() any { return new([copySize]byte) }
+	h.noStore = []string{"no-store"}
+	h.strict = []string{"max-age=31536000; includeSubDomains"}
+	h.noSniff = []string{"nosniff"}
 	return h, nil
 }
 
 // ServeHTTP answers one request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	setHeaders(w.Header())
+	h.setHeaders(w.Header())
+	if r.Body != nil && r.Body != http.NoBody {
+		// Also a body that nobody reads: net/http reads on to its end before it answers.
+		extend(http.NewResponseController(w), time.Now().Add(bodyPause))
+	}
 	target, rawQuery, _ := strings.Cut(r.RequestURI, "?")
 	escaped, below := strings.CutPrefix(target, "/v1/")
 	if below && h.status(w, r, escaped) {
@@ -93,10 +102,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // setHeaders sets what Vault sets on every answer of its API, and keeps browsers from guessing types.
-func setHeaders(h http.Header) {
-	h["Cache-Control"] = []string{"no-store"}
-	h["Strict-Transport-Security"] = []string{"max-age=31536000; includeSubDomains"}
-	h["X-Content-Type-Options"] = []string{"nosniff"}
+func (h *Handler) setHeaders(to http.Header) {
+	to["Cache-Control"] = h.noStore
+	to["Strict-Transport-Security"] = h.strict
+	to["X-Content-Type-Options"] = h.noSniff
 }
 
 // no says why a request can't be judged.
@@ -123,9 +132,11 @@ func (h *Handler) read(q *gate.Request, r *http.Request, rawQuery string, below 
 		return &no{kind: gate.Invalid, why: err.Error()}
 	}
 	q.Path = path
-	query, err := url.ParseQuery(rawQuery)
-	if err != nil {
-		return &no{kind: gate.Invalid, why: "the query can't be read"}
+	var query url.Values
+	if rawQuery != "" {
+		if query, err = url.ParseQuery(rawQuery); err != nil {
+			return &no{kind: gate.Invalid, why: "the query can't be read"}
+		}
 	}
 	if n := choose(q, r, query); n != nil {
 		return n
