@@ -227,6 +227,9 @@ func recordOf(r *Request, stage audit.Stage, status audit.Status, resp *Response
 	}
 	if r.Mount != nil {
 		rec.Mount, rec.Target = r.Mount.Path, r.Mount.Target
+		if e, ok := r.Mount.Backend.(Ender); ok && r.Decision.Allowed {
+			rec.Essential = e.Ends(r)
+		}
 	}
 	if stage == audit.StageResponse {
 		rec.Micros = time.Since(r.Start).Microseconds()

@@ -106,6 +106,8 @@ func (b *backend) Exists(context.Context, *gate.Request) (exists, known bool, er
 
 func (b *backend) Open(*gate.Request) bool { return b.open }
 
+func (b *backend) Ends(r *gate.Request) bool { return r.Op == policy.Delete }
+
 func (b *backend) NeedsSudo(*gate.Request) bool { return b.sudo }
 
 // body notes that it was closed.
@@ -226,6 +228,26 @@ func TestCreateIsRecordedAsCreate(t *testing.T) {
 	}
 	if !slices.Equal(b.ops, []policy.Operation{policy.Create}) || tr.records[0].Op != "create" {
 		t.Errorf("served as %v and recorded as %q, want create", b.ops, tr.records[0].Op)
+	}
+}
+
+func TestWhatEndsSomethingIsEssential(t *testing.T) {
+	for op, want := range map[policy.Operation]bool{policy.Delete: true, policy.Update: false} {
+		tr := &trail{}
+		if _, err := newGate(t, &backend{}, tr, everyone, io.Discard).Do(t.Context(),
+			&gate.Request{Token: secret.New("writer"), Op: op, Path: "secret/data/a"}); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range tr.records {
+			if r.Essential != want {
+				t.Errorf("%s, %s: essential is %v, want %v", op, r.Stage, r.Essential, want)
+			}
+		}
+	}
+	tr := &trail{}
+	if _, err := newGate(t, &backend{}, tr, everyone, io.Discard).Do(t.Context(),
+		&gate.Request{Token: secret.New("reader"), Op: policy.Delete, Path: "secret/data/a"}); err == nil || tr.records[0].Essential {
+		t.Error("a denied request is essential: a flood of them would use up the reserve")
 	}
 }
 

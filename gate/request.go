@@ -121,6 +121,12 @@ type Guarded interface {
 	NeedsSudo(r *Request) bool
 }
 
+// Ender is a Backend with requests that end something: a lease, a key. They can still be recorded, and so be done, when the
+// disk is too full for others.
+type Ender interface {
+	Ends(r *Request) bool
+}
+
 // Changer is a Backend for which the operation alone doesn't tell whether a target is changed (a read that issues).
 // Without it every operation but read, list and help counts as a change.
 type Changer interface {
