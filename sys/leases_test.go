@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/bailiff-secrets/bailiff/broker"
 	"github.com/bailiff-secrets/bailiff/gate"
 	"github.com/bailiff-secrets/bailiff/internal/object"
@@ -195,6 +197,29 @@ func TestLeasesThatCantBeEnded(t *testing.T) {
 	}
 	if got := w.data("root", "update sys/leases/lookup", `{"lease_id":"database/creds/ro/x1"}`); got["renewable"] != false || got["ttl"] != 0.0 {
 		t.Errorf("lookup: got %v", got)
+	}
+}
+
+func TestMoreLeasesThanOnePageAreAllCounted(t *testing.T) {
+	w := newWorld(t, app, nil)
+	const many = 1001
+	now := time.Now().UTC()
+	var all errgroup.Group
+	all.SetLimit(64)
+	for i := range many {
+		all.Go(func() error {
+			return w.db.Insert(t.Context(), &broker.Lease{
+				ID: fmt.Sprintf("database/creds/ro/x%d", i), Mount: "database/", Role: "ro", Target: "pg", Identity: "ci", Principal: fmt.Sprintf("bl-%d", i),
+				State: broker.Stuck, ExpiresAt: now, MaxExpiresAt: now, IntentDeadline: now, NextAt: now.Add(time.Hour), Cause: broker.Unknown,
+			})
+		})
+	}
+	must(t, all.Wait())
+	if got, want := w.ask("root", "read sys/leases/count?type=irrevocable", ""), fmt.Sprintf(`ok {"counts":{"database_1":%d},"lease_count":%d}`, many, many); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got := w.data("root", "list sys/leases/lookup/database/creds/ro", ""); len(got["keys"].([]any)) != many {
+		t.Errorf("list: got %d keys, want %d", len(got["keys"].([]any)), many)
 	}
 }
 

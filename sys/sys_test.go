@@ -130,7 +130,9 @@ func TestMountsAreShownToThoseWhoMayUseThem(t *testing.T) {
 }
 
 func TestPathsThatNeedSudo(t *testing.T) {
-	w := newWorld(t, `path "sys/*" { capabilities = ["create", "read", "update", "delete", "list"] }`, nil)
+	w := newWorld(t, `
+path "sys/*" { capabilities = ["create", "read", "update", "delete", "list"] }
+path "sys/leases/lookup" { capabilities = ["list"] }`, nil)
 	for _, ask := range []string{
 		"read sys/audit", "read sys/auth/token", "list sys/leases/lookup", "list sys/leases/lookup/database", "read sys/leases",
 		"update sys/leases/revoke-prefix/database", "update sys/revoke-prefix/database", "update sys/leases/revoke-force/database", "update sys/revoke-force/x",
