@@ -160,7 +160,7 @@ func (b *Broker) settleFailure(ctx context.Context, l *Lease, cause error) error
 // move writes a lease that is being revoked. Where another process has ended it meanwhile, that is as good.
 func (b *Broker) move(ctx context.Context, l *Lease) error {
 	err := b.cfg.Store.Move(ctx, l, Revoking, Stuck)
-	if errors.Is(err, ErrStale) {
+	if errors.Is(err, ErrStale) && b.isRevoked(ctx, l.ID) {
 		return nil
 	}
 	if err != nil {

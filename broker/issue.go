@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime/debug"
 	"time"
@@ -142,12 +141,7 @@ func (b *Broker) recovered(err *error, leaseID string) {
 func (b *Broker) giveUp(ctx context.Context, l *Lease) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	gone := *l
-	gone.State, gone.NextAt = Revoking, now()
-	switch err := b.cfg.Store.Move(ctx, &gone, Pending, Active); {
-	case err == nil:
-		b.hurry(&gone)
-	case !errors.Is(err, ErrStale):
+	if err := b.mark(ctx, l); err != nil {
 		b.log.Error("a failed issue could not be marked for revocation; its deadline will do it", "lease_id", l.ID, "error", err)
 	}
 }

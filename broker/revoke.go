@@ -147,34 +147,43 @@ func (b *Broker) isRevoked(ctx context.Context, id string) bool {
 	return err == nil && l.State == Revoked
 }
 
-// mark writes that l is to be revoked now. After it the due loop does it, also in another process.
+// mark writes that l is to be revoked now. After it the due loop does it, also in another process. A write that came between
+// is read again.
 func (b *Broker) mark(ctx context.Context, l *Lease) error {
-	marked := *l
-	if l.State == Pending || l.State == Active {
-		marked.State, marked.NextAt = Revoking, now()
-		err := b.cfg.Store.Move(ctx, &marked, Pending, Active)
+	for {
+		err := b.markOnce(ctx, l)
 		if err == nil {
-			b.hurry(&marked)
+			b.hurry(l)
 			return nil
 		}
 		if !errors.Is(err, ErrStale) {
 			return notStored(err)
 		}
-	}
-	// It is being revoked already: only the time of the next try is to be moved. Where somebody holds it, that is the next try.
-	err := b.update(ctx, l.ID, func(l *Lease) bool {
-		if l.State != Revoking && l.State != Stuck {
-			return false
+		if l, err = b.Lookup(ctx, l.ID); err != nil {
+			return err
 		}
-		l.NextAt = now()
-		marked = *l
-		return true
-	})
-	if err != nil && !errors.Is(err, errInWork) && !errors.Is(err, ErrStale) {
-		return notStored(err)
 	}
-	b.hurry(&marked)
-	return nil
+}
+
+// markOnce is mark for a lease as it was read.
+func (b *Broker) markOnce(ctx context.Context, l *Lease) error {
+	switch l.State {
+	case Revoked:
+		return nil
+	case Revoking, Stuck: // only the time of the next try is to be moved; where somebody holds it, that is the next try
+		err := b.update(ctx, l.ID, func(l *Lease) bool {
+			l.NextAt = now()
+			return l.State == Revoking || l.State == Stuck
+		})
+		if errors.Is(err, errInWork) {
+			return nil
+		}
+		return err
+	default:
+		marked := *l
+		marked.State, marked.NextAt = Revoking, now()
+		return b.cfg.Store.Move(ctx, &marked, l.State)
+	}
 }
 
 // hurry puts a lease that is to be revoked into its lane; where there is no room, the due loop will.
