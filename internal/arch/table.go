@@ -10,7 +10,8 @@ func levels() [][]string {
 		{"cmd", "deploy", "test", "tools"},
 		{"server"},
 		{"producers"}, // the catalogue
-		{"hvp", "api", "console", "gateway", "sys", "producers/*", "store/*"},
+		{"hvp", "api", "console", "gateway", "sys", "engine", "producers/*", "store/*"},
+		{"rotation"},
 		{"broker", "usc", "upstream"},
 		{"gate"},
 		{"audit"}, // a record names the rule of policy that decided
@@ -45,7 +46,7 @@ func fenced() map[string][]string {
 
 // noHTTP lists the packages that have never heard of HTTP.
 func noHTTP() []string {
-	return []string{"broker", "gate", "policy", "audit", "identity"}
+	return []string{"broker", "rotation", "gate", "policy", "audit", "identity"}
 }
 
 // homes lists the folders that may import what isn't ours and isn't Go's own; the longest entry counts.
@@ -62,7 +63,7 @@ func homes() map[string][]string {
 		"github.com/jackc/pgx/v5":             {"producers/postgres", "store/postgres"},
 		"github.com/pressly/goose/v3":         {"store/sqlite", "store/postgres"},
 		"github.com/prometheus/client_golang": {"server"},
-		"github.com/robfig/cron/v3":           {"broker"},
+		"github.com/robfig/cron/v3":           {"broker", "rotation"},
 		"github.com/rogpeppe/go-internal":     {"internal/testenv"},
 		"github.com/spf13/cobra":              {"cmd/bailiff"},
 		"github.com/spf13/pflag":              {"cmd/bailiff"},

@@ -53,11 +53,12 @@ type set struct {
 	decoded   map[key]any
 	seen      map[key]bool
 	accessIDs map[string]string
+	accounts  map[[2]string]string // target and username of a static role → its name
 	problems  []error
 }
 
 func newSet() *set {
-	return &set{decoded: map[key]any{}, seen: map[key]bool{}, accessIDs: map[string]string{}}
+	return &set{decoded: map[key]any{}, seen: map[key]bool{}, accessIDs: map[string]string{}, accounts: map[[2]string]string{}}
 }
 
 func (s *set) add(rec Record) {
@@ -133,9 +134,18 @@ func (s *set) staticRole(rec Record, r *StaticRole) {
 	if m := s.mountOf(rec, r.Mount); m != nil && m.Type != MountBroker {
 		s.bad(rec, "mount", fmt.Sprintf("mount %q is of type %s", r.Mount, m.Type), `static roles live under a mount of type "broker"`)
 	}
-	if r.Target != "" {
-		s.targetOf(rec, r.Target, func(t *Target) bool { return t.Type != TargetVault }, "an account stays on a target of type postgres")
+	if r.Target == "" {
+		return
 	}
+	s.targetOf(rec, r.Target, func(t *Target) bool { return t.Type != TargetVault }, "an account stays on a target of type postgres")
+	if t, ok := s.decoded[key{KindTarget, r.Target}].(*Target); ok && r.Username != "" && t.Username == r.Username {
+		s.bad(rec, "username", fmt.Sprintf("as %q Bailiff itself works on target %q", r.Username, r.Target), "its password is changed with rotate-root")
+	}
+	account := [2]string{r.Target, r.Username}
+	if other, ok := s.accounts[account]; ok {
+		s.bad(rec, "username", fmt.Sprintf("static role %q has the same account", other), "leave one of the two out")
+	}
+	s.accounts[account] = rec.Name
 }
 
 func (s *set) producer(rec Record, p *Producer) {

@@ -82,6 +82,8 @@ func (c *checker) vaultTarget(t *Target) {
 	c.absent("username", t.Username != "", "a target of type vault logs in by auth")
 	c.absent("password", !t.Password.Empty(), "a target of type vault logs in by auth")
 	c.absent("max_connections", t.MaxConnections != 0, "it is for databases")
+	c.absent("allowed_roles", t.AllowedRoles != nil, "it is for databases")
+	c.absent("root_rotation_statements", len(t.RotationStatements) > 0, "it is for databases")
 	a := t.Auth
 	if a == nil {
 		c.bad("auth", "it is missing", `add auth { method = "token" token = env("…") } or auth { method = "approle" … }`)
@@ -113,6 +115,9 @@ func (c *checker) postgresTarget(t *Target) {
 		}
 	}
 	c.needed("username", t.Username != "", "name the database user as which Bailiff makes credentials")
+	if t.Mount != "" {
+		c.path("mount", t.Mount)
+	}
 	c.absent("auth", t.Auth != nil, "it is for targets of type vault")
 	c.absent("namespace", t.Namespace != "", "it is for targets of type vault")
 	if t.MaxConnections < 0 || t.MaxConnections > maxConns {

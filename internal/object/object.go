@@ -83,6 +83,10 @@ type Target struct {
 	MaxConnections int          `json:"max_connections,omitempty"` // postgres; default 16
 	MaxTTL         Duration     `json:"max_ttl,omitzero"`          // no credential on it lives longer
 	Reconcile      string       `json:"reconcile,omitempty"`       // cron expression of the sweep for orphans; empty: only when asked
+
+	Mount              string   `json:"mount,omitempty"`                    // the broker mount under whose config/ it was written; empty: declared
+	AllowedRoles       []string `json:"allowed_roles,omitzero"`             // names and globs of roles that may use it; nil: all, empty: none
+	RotationStatements []string `json:"root_rotation_statements,omitempty"` // change the password of username; empty: the producer's own
 }
 
 // VaultAuth is how Bailiff logs in to a Vault target.

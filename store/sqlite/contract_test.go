@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/bailiff-secrets/bailiff/internal/seal"
+	"github.com/bailiff-secrets/bailiff/rotation"
 	"github.com/bailiff-secrets/bailiff/store/sqlite"
 	"github.com/bailiff-secrets/bailiff/store/storetest"
 )
@@ -20,6 +21,10 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestContract(t *testing.T) { storetest.Run(t, open) }
+
+func TestAccounts(t *testing.T) {
+	storetest.RunAccounts(t, func(t testing.TB) rotation.Store { return openKept(t) })
+}
 
 func TestMachine(t *testing.T) { storetest.RunMachine(t, open) }
 
