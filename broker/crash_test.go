@@ -126,10 +126,14 @@ func TestRunWaitsForItsWork(t *testing.T) {
 	test(t, func(w *world) {
 		_, l := w.issue("good")
 		inside := make(chan struct{})
+		var finished atomic.Bool
 		w.good.set(func() {
 			w.good.revoke = func(ctx context.Context, _ broker.Ref) error {
 				close(inside)
-				return hang(ctx)
+				err := hang(ctx)
+				<-time.After(50 * time.Millisecond)
+				finished.Store(true)
+				return err
 			}
 		})
 		if err := w.b.Revoke(context.Background(), l.ID, false); err != nil {
@@ -137,6 +141,9 @@ func TestRunWaitsForItsWork(t *testing.T) {
 		}
 		<-inside
 		w.stop()
+		if !finished.Load() {
+			w.t.Error("Run returned before its work did")
+		}
 		if got := w.lease(l.ID); got.State != broker.Revoking || got.Attempt != 0 {
 			w.t.Errorf("got %s after %d attempts, want revoking after none", got.State, got.Attempt)
 		}

@@ -133,3 +133,35 @@ func TestStoreThatTakesNothingIsNotHammered(t *testing.T) {
 		})
 	})
 }
+
+// TestOneSlowLeaseTakesOneWorker, however often the loop sees it due.
+func TestOneSlowLeaseTakesOneWorker(t *testing.T) {
+	test(t, func(w *world) {
+		w.stop()
+		w.cfg.RevokeTimeout = time.Minute
+		w.start()
+		_, slow := w.issue("good")
+		inside := make(chan struct{})
+		w.good.set(func() {
+			w.good.revoke = func(ctx context.Context, ref broker.Ref) error {
+				if ref.LeaseID == slow.ID {
+					close(inside)
+					return hang(ctx)
+				}
+				return nil
+			}
+		})
+		if err := w.b.Revoke(context.Background(), slow.ID, false); err != nil {
+			w.t.Fatal(err)
+		}
+		<-inside
+		<-time.After(time.Duration(w.cfg.Workers+2) * w.cfg.Poll)
+		if got := w.b.Counts()["good"]; got.Working != 1 || got.Waiting != 0 {
+			w.t.Errorf("got counts %+v, want one at work and none waiting", got)
+		}
+		_, l := w.issue("good")
+		if err := w.b.Revoke(context.Background(), l.ID, true); err != nil {
+			w.t.Error(err)
+		}
+	})
+}

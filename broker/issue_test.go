@@ -255,3 +255,18 @@ func TestProducersNameAndMissingTarget(t *testing.T) {
 		t.Errorf("got leases %v, want none", slices.Collect(slices.Values(all)))
 	}
 }
+
+// TestRevokeDuringIssue: a lease that is revoked while its credential is being made is not released any more.
+func TestRevokeDuringIssue(t *testing.T) {
+	test(t, func(w *world) {
+		w.good.create = func(ctx context.Context, _ broker.Spec) error {
+			if err := w.b.Revoke(ctx, w.only().ID, false); err != nil {
+				w.t.Error(err)
+			}
+			return nil
+		}
+		_, err := w.b.Serve(context.Background(), request("good"))
+		w.wantKind(err, gate.Conflict)
+		w.revoked(2*time.Second, w.only().ID)
+	})
+}

@@ -166,3 +166,33 @@ func TestRevokeDuringRenew(t *testing.T) {
 		w.revoked(time.Second, l.ID)
 	})
 }
+
+// TestRenewJustBeforeTheDueLoop: the loop saw the lease due, and then it was renewed. It is not ended.
+func TestRenewJustBeforeTheDueLoop(t *testing.T) {
+	test(t, func(w *world) {
+		w.stop()
+		stale := make(chan *broker.Lease, 1)
+		seen := make(chan struct{})
+		w.cfg.Store = &gatedStore{Store: w.store, due: func(found []*broker.Lease) []*broker.Lease {
+			select {
+			case l := <-stale:
+				close(seen)
+				return append([]*broker.Lease{l}, found...)
+			default:
+				return found
+			}
+		}}
+		w.start()
+		_, l := w.issue("good")
+		if _, _, err := w.b.Renew(context.Background(), l.ID, time.Second); err != nil {
+			w.t.Fatal(err)
+		}
+		l.NextAt = time.Now().Add(-time.Millisecond)
+		stale <- l
+		<-seen
+		<-time.After(2 * w.cfg.Poll)
+		if s := w.lease(l.ID).State; s != broker.Active || !w.good.has(l.Principal) {
+			w.t.Errorf("the lease is %s, want it active", s)
+		}
+	})
+}

@@ -96,7 +96,8 @@ func (m *memory) all(keep func(*broker.Lease) bool) []*broker.Lease {
 // gatedStore is a store that can refuse, as a full disk or the end of the process does.
 type gatedStore struct {
 	broker.Store
-	refuse func(write string) bool // "insert", "move"; nil: never
+	refuse func(write string) bool                     // "insert", "move"; nil: never
+	due    func(found []*broker.Lease) []*broker.Lease // alters what Due found; nil: nothing
 }
 
 var errRefused = errors.New("disk full at /var/lib/secret-path")
@@ -113,4 +114,12 @@ func (s *gatedStore) Move(ctx context.Context, l *broker.Lease, from ...broker.S
 		return errRefused
 	}
 	return s.Store.Move(ctx, l, from...)
+}
+
+func (s *gatedStore) Due(ctx context.Context, now time.Time, limit int) ([]*broker.Lease, error) {
+	found, err := s.Store.Due(ctx, now, limit)
+	if s.due != nil {
+		found = s.due(found)
+	}
+	return found, err
 }
