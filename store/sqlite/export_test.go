@@ -37,6 +37,11 @@ func ReaderExec(ctx context.Context, db *DB, statement string) error {
 	return err
 }
 
+// ReadRows reads a few rows and calls each for every one.
+func ReadRows(ctx context.Context, db *DB, each func()) error {
+	return db.query(ctx, func(scan func(...any) error) error { each(); return nil }, "SELECT state FROM lease_counts")
+}
+
 // Plan is what SQLite says of how it finds the rows of a query.
 func Plan(ctx context.Context, db *DB, query string, args ...any) (plan string, err error) {
 	err = db.query(ctx, func(scan func(...any) error) error {

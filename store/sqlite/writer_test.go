@@ -349,6 +349,20 @@ func TestLostTransactionReachesAllThatWereInIt(t *testing.T) {
 	insert(t, db, "queued0")
 }
 
+// asked is a context that tells when somebody begins to wait for it.
+type asked struct {
+	context.Context
+	once chan struct{}
+}
+
+func (a asked) Done() <-chan struct{} {
+	select {
+	case a.once <- struct{}{}:
+	default:
+	}
+	return a.Context.Done()
+}
+
 func TestCloseWaitsForWhatWasBegun(t *testing.T) {
 	db, f := openFaulty(t)
 	at, resume := f.block(sqlite.PointCommit)
@@ -356,7 +370,11 @@ func TestCloseWaitsForWhatWasBegun(t *testing.T) {
 	first := make(chan error, 1)
 	go func() { first <- db.Insert(t.Context(), lease("first")) }()
 	<-at
-	errs := queue(t, db, 3)
+	errs := queue(t, db, sqlite.MaxGroup) // no more fit
+	last := make(chan error, 1)
+	begun := asked{Context: t.Context(), once: make(chan struct{}, 9)}
+	go func() { last <- db.Insert(begun, lease("last")) }()
+	<-begun.once
 	closed := make(chan error, 1)
 	go func() { closed <- db.Close() }()
 	waitFor(t, "Close to refuse others", func() bool {
@@ -369,7 +387,31 @@ func TestCloseWaitsForWhatWasBegun(t *testing.T) {
 	default:
 	}
 	resume()
-	if err := errors.Join(append(errs(), <-first, <-closed)...); err != nil {
+	if err := errors.Join(append(errs(), <-first, <-last, <-closed)...); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCloseWaitsForReads(t *testing.T) {
+	db, _ := openFaulty(t)
+	begun, resume := make(chan struct{}), make(chan struct{})
+	rows, read, closed := 0, make(chan error, 1), make(chan error, 1)
+	go func() {
+		read <- sqlite.ReadRows(t.Context(), db, func() {
+			if rows++; rows == 1 {
+				close(begun)
+				<-resume
+			}
+		})
+	}()
+	<-begun
+	go func() { closed <- db.Close() }()
+	waitFor(t, "Close to refuse others", func() bool { return errors.Is(db.Insert(t.Context(), lease("late")), sqlite.ErrClosed) })
+	close(resume)
+	if err := <-read; err != nil || rows != 5 {
+		t.Errorf("the read: got %d rows, %v, want 5", rows, err)
+	}
+	if err := <-closed; err != nil {
 		t.Error(err)
 	}
 }
