@@ -94,12 +94,6 @@ func (d *demo) switchTo(s *shell) {
 	}
 }
 
-func (d *demo) say(text string) {
-	if d.err == nil {
-		d.out.say(text)
-	}
-}
-
 func (d *demo) chapter(title string) {
 	if d.err == nil {
 		d.now, d.shown = nil, map[*shell]int{} // who types is said anew in every chapter
