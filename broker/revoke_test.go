@@ -263,3 +263,26 @@ func TestTwoBrokersOnOneStoreDoNoHarm(t *testing.T) {
 		}
 	})
 }
+
+// TestNothingWaitsForTheNextLook: what is due before it rings the loop, and what somebody asks for goes past it.
+func TestNothingWaitsForTheNextLook(t *testing.T) {
+	test(t, func(w *world) {
+		w.stop()
+		w.cfg.Poll = time.Hour
+		w.start()
+		_, l := w.issue("good")
+		w.revoked(ttl+300*time.Millisecond, l.ID)
+
+		_, l = w.issue("good")
+		if err := w.b.Revoke(context.Background(), l.ID, false); err != nil {
+			w.t.Fatal(err)
+		}
+		w.revoked(ttl/2, l.ID)
+
+		_, l = w.issue("good")
+		w.good.set(func() { w.good.revoke = func(context.Context, broker.Ref) error { return unreachable() } })
+		w.wantKind(w.b.Revoke(context.Background(), l.ID, true), gate.TargetDown)
+		w.good.set(func() { w.good.revoke = nil })
+		w.revoked(time.Second, l.ID) // at the next try
+	})
+}
