@@ -32,6 +32,8 @@ type Producer struct {
 	pool *pgxpool.Config
 	log  *slog.Logger
 
+	logins logins
+
 	mu     sync.Mutex
 	opened *pgxpool.Pool // nil until it is first needed
 	closed bool
@@ -51,7 +53,9 @@ func New(cfg Config) (*Producer, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Producer{pool: pool, log: cfg.Logger.With("target", cfg.Target.Name)}, nil
+	p := &Producer{pool: pool, log: cfg.Logger.With("target", cfg.Target.Name)}
+	pool.BeforeConnect = p.logins.before
+	return p, nil
 }
 
 // Close ends the connections. Calls that come later fail.
