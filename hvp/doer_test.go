@@ -28,7 +28,6 @@ type doer struct {
 
 	mu      sync.Mutex
 	done    []gate.Request
-	bodies  []string
 	refused []refusal
 }
 

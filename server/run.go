@@ -97,7 +97,7 @@ func open(ctx context.Context, cfg *config.Server, opts Options) (s *server, err
 		return s, err
 	}
 	s.estate.leases = s.leases
-	if err := s.doors(ctx, opts, fault); err != nil {
+	if err := s.doors(ctx, fault); err != nil {
 		return s, err
 	}
 	s.metrics.registry.MustRegister(newLeaseMetrics(s.db))
@@ -109,7 +109,7 @@ func open(ctx context.Context, cfg *config.Server, opts Options) (s *server, err
 }
 
 // doors builds the gate, what it guards, and the doors before it.
-func (s *server) doors(ctx context.Context, opts Options, fault func(string)) error {
+func (s *server) doors(ctx context.Context, fault func(string)) error {
 	own, err := sys.New(sys.Config{
 		Leases: s.leases, Trail: s.trail, Estate: s.estate, Mounts: s.estate.mounts, Policies: s.estate,
 		Identities: identities{s.estate}, Logger: s.logger, Tokens: s.estate.manager, Status: s.status,

@@ -48,7 +48,7 @@ func (c *client) exchange(ctx context.Context, k *call, fresh bool) (a *answer, 
 	}
 	stop := context.AfterFunc(ctx, cn.interrupt)
 	cn.arm(ctx, c.timeout)
-	resp, sent, err := c.talk(ctx, cn, k)
+	resp, sent, err := c.talk(ctx, cn, k) //nolint:bodyclose // answerBody closes it
 	if err != nil {
 		stop()
 		cn.drop()

@@ -273,7 +273,7 @@ func hostOf(address string) (string, error) {
 	if err != nil || port == "" {
 		return "", errors.New(`write host:port, as "127.0.0.1:8280"`)
 	}
-	if _, err := net.LookupPort("tcp", port); err != nil {
+	if _, err := net.LookupPort("tcp", port); err != nil { //nolint:noctx // looked up in a file, if at all
 		return "", errors.New("its port is no number between 0 and 65535")
 	}
 	return host, nil
