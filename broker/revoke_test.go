@@ -274,15 +274,17 @@ func TestNothingWaitsForTheNextLook(t *testing.T) {
 		w.revoked(ttl+300*time.Millisecond, l.ID)
 
 		_, l = w.issue("good")
+		<-time.After(20 * time.Millisecond) // the loop has looked, and sleeps
 		if err := w.b.Revoke(context.Background(), l.ID, false); err != nil {
 			w.t.Fatal(err)
 		}
 		w.revoked(ttl/2, l.ID)
 
 		_, l = w.issue("good")
+		<-time.After(20 * time.Millisecond)
 		w.good.set(func() { w.good.revoke = func(context.Context, broker.Ref) error { return unreachable() } })
 		w.wantKind(w.b.Revoke(context.Background(), l.ID, true), gate.TargetDown)
 		w.good.set(func() { w.good.revoke = nil })
-		w.revoked(time.Second, l.ID) // at the next try
+		w.revoked(ttl/2, l.ID) // at the next try
 	})
 }
