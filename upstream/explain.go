@@ -15,7 +15,7 @@ import (
 )
 
 // explain turns what went wrong in an exchange into what a client may hear, and tells what was learned about the target.
-func (c *client) explain(ctx context.Context, err error) (error, outcome) { //nolint:revive // the error is no failure of explain
+func (c *client) explain(ctx context.Context, err error) (error, outcome) { //nolint:revive,staticcheck // the error is no failure of explain
 	var said *gate.Error
 	var dial *dialError
 	var cert *tls.CertificateVerificationError
