@@ -226,7 +226,10 @@ func TestClientGoesAway(t *testing.T) {
 		})
 		b := backendOf(t, f, 2)
 		ctx, cancel := context.WithCancel(t.Context())
-		go func() { <-arrived; cancel() }()
+		go func() {
+			<-arrived
+			time.AfterFunc(50*time.Millisecond, cancel) // most likely when the answer is being waited for
+		}()
 		start := time.Now()
 		resp, err := b.Serve(ctx, read("data/a"))
 		if err == nil {
