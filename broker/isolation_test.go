@@ -37,18 +37,18 @@ func (w *world) fill(n int, target string, due time.Time) {
 func TestDeadTargetHurtsOnlyItself(t *testing.T) {
 	test(t, func(w *world) {
 		w.stop()
-		w.cfg.RetryMax = 10 * time.Second
+		w.cfg.RetryMax = time.Minute
 		w.bad.revoke = func(ctx context.Context, _ broker.Ref) error { return hang(ctx) }
 		past := time.Now().Add(-time.Minute).UTC().Truncate(time.Millisecond)
 		w.fill(2000, "bad", past)
 		w.fill(1, "good", past.Add(time.Second))
 		w.good.alive["bl-good-000000"] = past
 		w.start()
-		w.revoked(2*time.Second, "database/creds/good/filled000000")
+		w.revoked(10*time.Second, "database/creds/good/filled000000") // the dead target's alone would take 150 s
 
 		// And what is issued meanwhile ends in time.
 		_, l := w.issue("good")
-		w.revoked(ttl+500*time.Millisecond, l.ID)
+		w.revoked(ttl+5*time.Second, l.ID)
 		_, l = w.issue("good")
 		if err := w.b.Revoke(context.Background(), l.ID, true); err != nil {
 			w.t.Error(err)
