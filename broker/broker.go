@@ -18,6 +18,9 @@ type Config struct {
 	Node     string        // the name of this process in the trail
 	Logger   *slog.Logger  // default: discards
 
+	// Claims is the store where several brokers share it; nil where this one is alone.
+	Claims Claimer
+
 	// Fault is called at the points named in doc.go, for tests that end the process there. Normally nil.
 	Fault func(point string)
 
@@ -101,6 +104,8 @@ type Broker struct {
 	locks keyed // one at a time for what reads a lease and writes it back
 
 	lanes   *lanes
+	many    *openMany
+	counter Counter // nil where the store doesn't count
 	waiters waiters
 	alarm   alarm
 	counts  counters
@@ -116,9 +121,15 @@ func New(cfg Config) (*Broker, error) {
 	b.waiters.byID = make(map[string][]chan error)
 	b.alarm.ring = make(chan struct{}, 1)
 	b.counts.byTarget = make(map[string]*Counts)
+	revocations, _ := cfg.Store.(Revocations)
+	b.many = newOpenMany(revocations)
+	b.counter, _ = cfg.Store.(Counter)
 	b.lanes = newLanes(cfg.Queue, cfg.Workers, b.alarm.now)
 	return b, nil
 }
+
+// alone says that no other broker works on this store.
+func (b *Broker) alone() bool { return b.cfg.Claims == nil }
 
 // now is the time as it is written to the store: UTC, in milliseconds, without a monotonic reading.
 func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
@@ -130,6 +141,9 @@ func (b *Broker) Run(ctx context.Context) error {
 		return errors.New("broker: it runs already")
 	}
 	defer b.lanes.close()
+	var others sync.WaitGroup
+	defer others.Wait()
+	others.Go(func() { b.runMany(ctx) })
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {

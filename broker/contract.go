@@ -41,18 +41,19 @@ type Selector struct {
 	Role     string `json:"role,omitempty"`
 	Producer string `json:"producer,omitempty"` // type
 	Target   string `json:"target,omitempty"`
-	Token    string `json:"token,omitempty"` // accessor
+	Token    string `json:"token,omitempty"`    // accessor
+	Children bool   `json:"children,omitempty"` // leave out leases that outlive their token; picks nothing by itself
 }
 
 // Empty reports whether nothing is selected.
-func (s Selector) Empty() bool { return s == Selector{} }
+func (s Selector) Empty() bool { return s == Selector{Children: s.Children} }
 
 // Matches reports whether l is one of those that s picks.
 func (s Selector) Matches(l *Lease) bool {
 	eq := func(want, got string) bool { return want == "" || want == got }
 	return !s.Empty() && len(l.ID) >= len(s.Prefix) && l.ID[:len(s.Prefix)] == s.Prefix &&
 		eq(s.Identity, l.Identity) && eq(s.Mount, l.Mount) && eq(s.Role, l.Role) && eq(s.Producer, l.Producer) &&
-		eq(s.Target, l.Target) && eq(s.Token, l.Token)
+		eq(s.Target, l.Target) && eq(s.Token, l.Token) && (!s.Children || !l.Outlives)
 }
 
 // Revocation is the durable promise to revoke every lease that a Selector picks and that was issued before it. From the

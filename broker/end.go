@@ -130,6 +130,7 @@ func (b *Broker) settleSuccess(ctx context.Context, l *Lease) error {
 	}
 	b.cfg.Fault("revoked-durable") // a crash here leaves nothing to do
 	b.counts.add(l.Target, func(c *Counts) { c.Revoked++ })
+	b.many.result(l, true, 0)
 	return nil
 }
 
@@ -154,6 +155,7 @@ func (b *Broker) settleFailure(ctx context.Context, l *Lease, cause error) error
 	if err := b.move(ctx, l); err != nil {
 		return notStored(err)
 	}
+	b.many.result(l, false, 0)
 	return targetError(fmt.Sprintf("the lease is not revoked yet (%s); it is tried again", l.Cause), cause)
 }
 

@@ -3,17 +3,30 @@ package broker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/bailiff-secrets/bailiff/gate"
 )
 
-// Lookup finds a lease in any state, also Revoked. An error is a *gate.Error; of a lease that isn't there it wraps
-// ErrNoLease.
+// Lookup finds a lease in any state, also Revoked. One that an open revocation of many is meant for is shown as Revoking
+// before its turn has come. An error is a *gate.Error; of a lease that isn't there it wraps ErrNoLease.
 func (b *Broker) Lookup(ctx context.Context, id string) (*Lease, error) {
+	l, err := b.find(ctx, id)
+	if err != nil || l.State != Active && l.State != Pending && l.State != Pooled {
+		return l, err
+	}
+	r, err := b.many.covering(ctx, l, b.alone())
+	if err != nil {
+		return nil, err
+	}
+	if r != nil {
+		l.State = Revoking
+	}
+	return l, nil
+}
+
+// find is the lease as it is stored.
+func (b *Broker) find(ctx context.Context, id string) (*Lease, error) {
 	l, err := b.cfg.Store.Lease(ctx, id)
 	if errors.Is(err, ErrNoLease) {
 		return nil, noLease()
@@ -37,7 +50,7 @@ func (b *Broker) List(ctx context.Context, f Filter) ([]*Lease, error) {
 // happens. With sync it also waits for the result and returns an error where the credential is not ended yet; the
 // revocation then goes on. A lease that is revoked already is no error; one that isn't there wraps ErrNoLease.
 func (b *Broker) Revoke(ctx context.Context, id string, sync bool) error {
-	l, err := b.Lookup(ctx, id)
+	l, err := b.find(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -46,7 +59,7 @@ func (b *Broker) Revoke(ctx context.Context, id string, sync bool) error {
 
 // Retry makes the next try of a revocation due now. A lease that is not being revoked is left alone: gate.Invalid.
 func (b *Broker) Retry(ctx context.Context, id string) error {
-	l, err := b.Lookup(ctx, id)
+	l, err := b.find(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -54,62 +67,6 @@ func (b *Broker) Retry(ctx context.Context, id string) error {
 		return gate.Errorf(gate.Invalid, "the lease is not being revoked")
 	}
 	return b.mark(ctx, l)
-}
-
-// RevokePrefix marks every open lease whose ID begins with prefix for revocation and says how many there were. With sync
-// it waits for all of them; err then says how many are not ended yet. Leases issued meanwhile may be missed.
-func (b *Broker) RevokePrefix(ctx context.Context, prefix string, sync bool) (n int, err error) {
-	if prefix == "" {
-		return 0, gate.Errorf(gate.Invalid, "the prefix is empty")
-	}
-	var all errgroup.Group
-	all.SetLimit(64)
-	results := make(chan error, 1)
-	var failures []error
-	collected := make(chan struct{})
-	go func() {
-		defer close(collected)
-		for err := range results {
-			failures = append(failures, err)
-		}
-	}()
-	f := Filter{Prefix: prefix, Limit: 1000}
-	for {
-		page, lerr := b.List(ctx, f)
-		if lerr != nil {
-			err = lerr
-			break
-		}
-		for _, l := range page {
-			all.Go(func() error {
-				if err := b.revoke(ctx, l, sync); err != nil {
-					results <- err
-				}
-				return nil
-			})
-		}
-		n += len(page)
-		if len(page) < f.Limit {
-			break
-		}
-		f.AfterSeq = page[len(page)-1].Seq
-	}
-	_ = all.Wait() // no function returns an error
-	close(results)
-	<-collected
-	if err == nil && len(failures) > 0 {
-		err = someFailed(len(failures), n, failures[0])
-	}
-	return n, err
-}
-
-// someFailed says how many of n failed, with the kind and the words of the first.
-func someFailed(failed, n int, first error) error {
-	kind := gate.Internal
-	if e, ok := errors.AsType[*gate.Error](first); ok {
-		kind = e.Kind
-	}
-	return &gate.Error{Kind: kind, Msg: fmt.Sprintf("%d of %d leases are not revoked yet: %s", failed, n, words(first)), Err: first}
 }
 
 // revoke makes l's revocation durable and, with sync, waits for the result.
@@ -147,25 +104,33 @@ func (b *Broker) isRevoked(ctx context.Context, id string) bool {
 	return err == nil && l.State == Revoked
 }
 
-// mark writes that l is to be revoked now. After it the due loop does it, also in another process. A write that came between
-// is read again.
+// mark writes that l is to be revoked now, and hurries.
 func (b *Broker) mark(ctx context.Context, l *Lease) error {
+	if err := b.markDurably(ctx, l); err != nil {
+		return err
+	}
+	b.hurry(l)
+	return nil
+}
+
+// markDurably writes that l is to be revoked now. After it the due loop does it, also in another process. A write that came
+// between is read again.
+func (b *Broker) markDurably(ctx context.Context, l *Lease) error {
 	for {
 		err := b.markOnce(ctx, l)
-		if err == nil {
-			b.hurry(l)
+		if !errors.Is(err, ErrStale) {
+			if err != nil {
+				return notStored(err)
+			}
 			return nil
 		}
-		if !errors.Is(err, ErrStale) {
-			return notStored(err)
-		}
-		if l, err = b.Lookup(ctx, l.ID); err != nil {
+		if l, err = b.find(ctx, l.ID); err != nil {
 			return err
 		}
 	}
 }
 
-// markOnce is mark for a lease as it was read.
+// markOnce is markDurably for a lease as it was read.
 func (b *Broker) markOnce(ctx context.Context, l *Lease) error {
 	switch l.State {
 	case Revoked:

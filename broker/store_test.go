@@ -14,12 +14,24 @@ import (
 
 // memory is a broker.Store for tests in which time is not real.
 type memory struct {
-	mu   sync.Mutex
-	seq  int64
-	byID map[string]broker.Lease
+	mu          sync.Mutex
+	seq         int64
+	byID        map[string]broker.Lease
+	claims      map[string]claim // by lease
+	revocations map[string]broker.Revocation
 }
 
-func newMemory() *memory { return &memory{byID: make(map[string]broker.Lease)} }
+// claim holds a lease for one broker.
+type claim struct {
+	by    string
+	until time.Time
+}
+
+func newMemory() *memory {
+	return &memory{
+		byID: make(map[string]broker.Lease), claims: make(map[string]claim), revocations: make(map[string]broker.Revocation),
+	}
+}
 
 func (m *memory) Insert(_ context.Context, l *broker.Lease) error {
 	m.mu.Lock()
@@ -28,7 +40,7 @@ func (m *memory) Insert(_ context.Context, l *broker.Lease) error {
 		return fmt.Errorf("lease %s is there already", l.ID)
 	}
 	m.seq++
-	l.Seq = m.seq
+	l.Seq, l.Version = m.seq, 1
 	m.byID[l.ID] = *l
 	return nil
 }
@@ -40,12 +52,19 @@ func (m *memory) Move(_ context.Context, l *broker.Lease, from ...broker.State) 
 	if !there {
 		return broker.ErrNoLease
 	}
-	if !slices.Contains(from, old.State) {
+	if !slices.Contains(from, old.State) || old.Version != l.Version {
 		return broker.ErrStale
 	}
+	if old.State == broker.Pooled && l.State != broker.Pooled {
+		old.MaxExpiresAt, old.Identity, old.AccessID, old.RequestID = l.MaxExpiresAt, l.Identity, l.AccessID, l.RequestID
+		old.Token, old.Outlives, old.ShareKey = l.Token, l.Outlives, l.ShareKey
+	}
+	l.Version++
+	old.Version, old.Holders = l.Version, l.Holders
 	old.State, old.IssuedAt, old.ExpiresAt, old.NextAt = l.State, l.IssuedAt, l.ExpiresAt, l.NextAt
 	old.Attempt, old.Cause, old.Error = l.Attempt, l.Cause, l.Error
 	m.byID[l.ID] = old
+	delete(m.claims, l.ID)
 	return nil
 }
 
@@ -71,7 +90,10 @@ func (m *memory) List(_ context.Context, f broker.Filter) ([]*broker.Lease, erro
 	out := m.all(func(l *broker.Lease) bool {
 		states := len(f.States) == 0 && l.State != broker.Revoked || slices.Contains(f.States, l.State)
 		return states && l.Seq > f.AfterSeq && strings.HasPrefix(l.ID, f.Prefix) &&
-			(f.Target == "" || f.Target == l.Target) && (f.Identity == "" || f.Identity == l.Identity)
+			(f.Target == "" || f.Target == l.Target) && (f.Identity == "" || f.Identity == l.Identity) &&
+			(f.Mount == "" || f.Mount == l.Mount) && (f.Role == "" || f.Role == l.Role) && (f.Cause == "" || f.Cause == l.Cause) &&
+			(f.Producer == "" || f.Producer == l.Producer) && (f.Token == "" || f.Token == l.Token) &&
+			(f.ShareKey == "" || f.ShareKey == l.ShareKey)
 	})
 	if f.Limit == 0 {
 		f.Limit = 1000
@@ -91,6 +113,68 @@ func (m *memory) all(keep func(*broker.Lease) bool) []*broker.Lease {
 	}
 	slices.SortFunc(out, func(a, b *broker.Lease) int { return int(a.Seq - b.Seq) })
 	return out
+}
+
+func (m *memory) Claim(_ context.Context, by string, now, until time.Time, limit int) ([]*broker.Lease, error) {
+	due, _ := m.Due(context.Background(), now, len(m.byID)+1)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []*broker.Lease
+	for _, l := range due {
+		if c, held := m.claims[l.ID]; held && c.until.After(now) || m.byID[l.ID].Version != l.Version {
+			continue
+		}
+		if len(out) == limit {
+			break
+		}
+		m.claims[l.ID] = claim{by, until}
+		out = append(out, l)
+	}
+	return out, nil
+}
+
+func (m *memory) PutRevocation(_ context.Context, r *broker.Revocation) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r.UpTo = m.seq
+	m.revocations[r.ID] = *r
+	return nil
+}
+
+func (m *memory) UpdateRevocation(_ context.Context, r *broker.Revocation) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, there := m.revocations[r.ID]; !there {
+		return broker.ErrNoRevocation
+	}
+	m.revocations[r.ID] = *r
+	return nil
+}
+
+func (m *memory) Revocation(_ context.Context, id string) (*broker.Revocation, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, there := m.revocations[id]
+	if !there {
+		return nil, broker.ErrNoRevocation
+	}
+	return &r, nil
+}
+
+func (m *memory) OpenRevocations(_ context.Context, limit int) ([]*broker.Revocation, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var open, done []*broker.Revocation
+	for _, r := range m.revocations {
+		if r.DoneAt.IsZero() {
+			open = append(open, &r)
+		} else {
+			done = append(done, &r)
+		}
+	}
+	slices.SortFunc(open, func(a, b *broker.Revocation) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	slices.SortFunc(done, func(a, b *broker.Revocation) int { return b.DoneAt.Compare(a.DoneAt) })
+	return append(open, done[:min(len(done), max(0, limit-len(open)))]...), nil
 }
 
 // gatedStore is a store that can refuse, as a full disk or the end of the process does.
@@ -114,6 +198,30 @@ func (s *gatedStore) Move(ctx context.Context, l *broker.Lease, from ...broker.S
 		return errRefused
 	}
 	return s.Store.Move(ctx, l, from...)
+}
+
+// The revocations of many are those of the store below, where it keeps some.
+
+func (s *gatedStore) PutRevocation(ctx context.Context, r *broker.Revocation) error {
+	if s.refuse != nil && s.refuse("put") {
+		return errRefused
+	}
+	return s.Store.(broker.Revocations).PutRevocation(ctx, r)
+}
+
+func (s *gatedStore) UpdateRevocation(ctx context.Context, r *broker.Revocation) error {
+	if s.refuse != nil && s.refuse("update") {
+		return errRefused
+	}
+	return s.Store.(broker.Revocations).UpdateRevocation(ctx, r)
+}
+
+func (s *gatedStore) Revocation(ctx context.Context, id string) (*broker.Revocation, error) {
+	return s.Store.(broker.Revocations).Revocation(ctx, id)
+}
+
+func (s *gatedStore) OpenRevocations(ctx context.Context, limit int) ([]*broker.Revocation, error) {
+	return s.Store.(broker.Revocations).OpenRevocations(ctx, limit)
 }
 
 func (s *gatedStore) Due(ctx context.Context, now time.Time, limit int) ([]*broker.Lease, error) {
