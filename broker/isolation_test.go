@@ -83,7 +83,7 @@ func TestLaneIsBounded(t *testing.T) {
 		past := time.Now().Add(-time.Minute).UTC().Truncate(time.Millisecond)
 		w.fill(300, "good", past)
 		w.start()
-		w.within(10*time.Second, "all are revoked", func() bool {
+		w.within(time.Minute, "all are revoked", func() bool {
 			open, err := w.store.List(context.Background(), broker.Filter{})
 			return err == nil && len(open) == 0
 		})
@@ -103,9 +103,9 @@ func TestTargetThatComesBack(t *testing.T) {
 		w.bad.revoke = func(context.Context, broker.Ref) error { return unreachable() }
 		w.fill(300, "bad", time.Now().Add(-time.Minute).UTC().Truncate(time.Millisecond))
 		w.start()
-		w.within(5*time.Second, "some have failed", func() bool { return w.b.Counts()["bad"].RevokeFailed > 100 })
+		w.within(time.Minute, "some have failed", func() bool { return w.b.Counts()["bad"].RevokeFailed > 100 })
 		w.bad.set(func() { w.bad.revoke = nil })
-		w.within(10*time.Second, "all are revoked", func() bool {
+		w.within(time.Minute, "all are revoked", func() bool {
 			open, err := w.store.List(context.Background(), broker.Filter{})
 			return err == nil && len(open) == 0
 		})
@@ -127,7 +127,7 @@ func TestStoreThatTakesNothingIsNotHammered(t *testing.T) {
 			w.t.Errorf("got %d writes while none was taken, want at most %d", got, most)
 		}
 		refusing.Store(false)
-		w.within(5*time.Second, "all are revoked", func() bool {
+		w.within(time.Minute, "all are revoked", func() bool {
 			open, err := w.store.List(context.Background(), broker.Filter{})
 			return err == nil && len(open) == 0
 		})
