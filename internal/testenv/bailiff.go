@@ -122,6 +122,12 @@ func (s *BailiffServer) Restart(ctx context.Context, env ...string) error {
 }
 
 func (s *BailiffServer) probe(ctx context.Context) error {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", s.Socket()) // which it may open last
+	if err != nil {
+		return err
+	}
+	conn.Close()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.Addr+"/readyz", http.NoBody)
 	if err != nil {
 		return err
