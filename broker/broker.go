@@ -35,14 +35,23 @@ type Config struct {
 	StuckAfter int           // failures after which a lease is Stuck; default 8
 	StuckRetry time.Duration // wait between tries of a Stuck lease; default 1 h
 
-	Workers int           // revocations at a time on one target; default 8
-	Queue   int           // revocations that wait for a worker of one target; default 64
+	Workers int           // work at a time on one target at most; its limit begins at 8 and adapts; default 32
+	Budget  int           // revocations at a time on all targets, beyond the one that each always may; default 256
+	Queue   int           // revocations of one class that wait for a worker of one target; default 512
+	Issues  int           // issues and renewals that wait for one target; default 1024
 	Batch   int           // leases that one look at the store brings; default 500
 	Poll    time.Duration // longest time between two looks at the store; default 1 s
+
+	BreakAfter int           // silences of a target in a row after which it is not asked any more, apart from probes; default 5
+	ProbeMin   time.Duration // wait before the first probe; default RetryMin
+	ProbeMax   time.Duration // longest wait between probes; default 1 min, or RetryMax where that is shorter
 
 	DefaultTTL time.Duration // where neither role nor mount has one; default 768 h
 	MaxTTL     time.Duration // no lease lives longer; default 768 h
 }
+
+// firstLimit is how much is at work on a target at a time before anything is known of it.
+const firstLimit = 8
 
 // storeTimeout bounds one write that must be tried although whoever asked for it is gone.
 const storeTimeout = 10 * time.Second
@@ -63,26 +72,25 @@ func (c *Config) setDefaults() error {
 	if c.Fault == nil {
 		c.Fault = func(string) {}
 	}
-	for _, d := range []struct {
-		field *time.Duration
-		value time.Duration
-	}{
+	durations := []durationDefault{
 		{&c.IssueTimeout, 30 * time.Second}, {&c.RenewTimeout, 30 * time.Second}, {&c.RevokeTimeout, 30 * time.Second},
 		{&c.SyncTimeout, time.Minute}, {&c.ClockMargin, 5 * time.Second},
 		{&c.RetryMin, time.Second}, {&c.RetryMax, 15 * time.Minute}, {&c.StuckRetry, time.Hour},
 		{&c.Poll, time.Second}, {&c.DefaultTTL, 768 * time.Hour}, {&c.MaxTTL, 768 * time.Hour},
-	} {
-		if *d.field == 0 {
-			*d.field = d.value
-		}
-		if *d.field < 0 {
-			return errors.New("broker: a duration is negative")
-		}
+	}
+	if err := setDurations(durations); err != nil {
+		return err
+	}
+	// Those of probes follow those of retries.
+	if err := setDurations([]durationDefault{{&c.ProbeMin, c.RetryMin}, {&c.ProbeMax, min(c.RetryMax, time.Minute)}}); err != nil {
+		return err
 	}
 	for _, n := range []struct {
 		field *int
 		value int
-	}{{&c.StuckAfter, 8}, {&c.Workers, 8}, {&c.Queue, 64}, {&c.Batch, 500}} {
+	}{
+		{&c.StuckAfter, 8}, {&c.BreakAfter, 5}, {&c.Workers, 32}, {&c.Budget, 256}, {&c.Queue, 512}, {&c.Issues, 1024}, {&c.Batch, 500},
+	} {
 		if *n.field == 0 {
 			*n.field = n.value
 		}
@@ -96,6 +104,24 @@ func (c *Config) setDefaults() error {
 	return nil
 }
 
+// durationDefault is a field and the value that it has where it is zero.
+type durationDefault struct {
+	field *time.Duration
+	value time.Duration
+}
+
+func setDurations(list []durationDefault) error {
+	for _, d := range list {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+		if *d.field < 0 {
+			return errors.New("broker: a duration is negative")
+		}
+	}
+	return nil
+}
+
 // Broker issues, renews and revokes leases. It is a gate.Backend and safe for concurrent use. Issue, Renew and Revoke
 // work without Run, but what is to be revoked is revoked only while Run runs.
 type Broker struct {
@@ -105,10 +131,12 @@ type Broker struct {
 
 	lanes   *lanes
 	many    *openMany
+	epoch   string  // names this run of this process to others that share the store
 	counter Counter // nil where the store doesn't count
 	waiters waiters
 	alarm   alarm
 	counts  counters
+	stats   series
 }
 
 // New checks cfg and returns a Broker. It starts nothing.
@@ -124,7 +152,12 @@ func New(cfg Config) (*Broker, error) {
 	revocations, _ := cfg.Store.(Revocations)
 	b.many = newOpenMany(revocations)
 	b.counter, _ = cfg.Store.(Counter)
-	b.lanes = newLanes(cfg.Queue, cfg.Workers, b.alarm.now)
+	b.stats.by = make(map[Work]*Series)
+	b.epoch = cfg.Node + "/" + randomBase32()
+	b.lanes = newLanes(laneConfig{
+		queue: cfg.Queue, issues: cfg.Issues, start: min(firstLimit, cfg.Workers), most: cfg.Workers, budget: cfg.Budget,
+		breakAfter: cfg.BreakAfter, probeLeast: cfg.ProbeMin, probeMost: cfg.ProbeMax, need: cfg.RevokeTimeout,
+	}, duties{do: b.work, refuse: b.refuse, probe: b.probe, rejoice: b.rejoice, look: b.alarm.now})
 	return b, nil
 }
 
@@ -137,10 +170,10 @@ func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 // Run looks for due work and does it until ctx ends; then it waits for what it started. A revocation that ctx cuts off
 // stays due. Run returns nil when ctx ended, and must not be called twice at a time.
 func (b *Broker) Run(ctx context.Context) error {
-	if !b.lanes.open(ctx, b.work) {
+	if !b.lanes.open(ctx) {
 		return errors.New("broker: it runs already")
 	}
-	defer b.lanes.close()
+	defer func() { b.release(b.lanes.close()) }()
 	var others sync.WaitGroup
 	defer others.Wait()
 	others.Go(func() { b.runMany(ctx) })

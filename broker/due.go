@@ -5,70 +5,119 @@ import (
 	"errors"
 	"math/rand/v2"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // round looks once for due work, gives it to the lanes and says how long to wait before the next look.
 //
-// What is in work stays due in the store until it is done, so that a crash leaves it due at once; the window is made
-// larger by as many, so that they hide nothing. What a full lane can't take would hide other targets' leases behind it
-// when the window is full: it is then put off, durably.
+// Where this broker is alone, what is in work stays due in the store until it is done, so that a crash leaves it due at
+// once; the window is made larger by as many, so that they hide nothing. Where several share the store, each claims what it
+// takes. What a full lane can't take would hide other targets' leases behind it when the window is full: it is then put
+// off, durably. What is due of a target that does not answer is set aside in the same way, as a failure.
 func (b *Broker) round(ctx context.Context) (wait time.Duration, err error) {
 	t := now()
-	limit := b.cfg.Batch + b.lanes.size()
 	b.alarm.sleeping(t.Add(b.cfg.Poll)) // what is written from here on may be missed by this look
-	due, err := b.cfg.Store.Due(ctx, t.Add(b.cfg.Poll), limit)
+	w, err := b.window(ctx, t)
 	if err != nil {
 		return b.cfg.Poll, err
 	}
-	wait = b.cfg.Poll
-	began := 0
-	var over []*Lease
-	for _, l := range due {
+	o := offers{sizes: make(map[string][classes]int), shut: make(map[string][]item)}
+	for _, l := range w.due {
 		if l.NextAt.After(t) {
-			wait = l.NextAt.Sub(t)
+			w.wait = min(w.wait, l.NextAt.Sub(t))
 			break
 		}
-		switch b.lanes.offer(l.Target, l.ID, false) {
-		case queued:
-			began++
-		case full:
-			over = append(over, l)
-		case already, closed:
+		b.offer(l, w.until, &o)
+	}
+	for target, items := range o.shut {
+		if why := b.lanes.refusal(target); why != nil {
+			err = errors.Join(err, b.setAside(ctx, items, why))
 		}
 	}
-	if len(due) == limit && wait == b.cfg.Poll {
-		b.putOff(ctx, over)
-		if began+len(over) > 0 {
-			wait = 0
-		}
+	if w.full || !b.alone() {
+		err = errors.Join(err, b.putOff(ctx, o.over))
 	}
-	b.alarm.sleeping(t.Add(wait))
-	return wait, nil
+	if w.full && err == nil && o.moved > 0 {
+		w.wait = 0
+	}
+	b.alarm.sleeping(t.Add(w.wait))
+	return w.wait, err
+}
+
+// window is what one look at the store brings.
+type window struct {
+	due   []*Lease  // by NextAt; where full isn't set, also the first that will be
+	until time.Time // when the claim on them ends; zero where there is none
+	full  bool      // there may be more
+	wait  time.Duration
+}
+
+// sharedPoll is the longest time between two looks at a store that others write to as well.
+const sharedPoll = 250 * time.Millisecond
+
+// window looks at what is due at t.
+func (b *Broker) window(ctx context.Context, t time.Time) (w window, err error) {
+	if b.alone() {
+		limit := b.cfg.Batch + b.lanes.size()
+		w.wait = b.cfg.Poll
+		w.due, err = b.cfg.Store.Due(ctx, t.Add(b.cfg.Poll), limit)
+		w.full = len(w.due) == limit && !w.due[limit-1].NextAt.After(t)
+		return w, err
+	}
+	w.wait, w.until = min(b.cfg.Poll, sharedPoll), t.Add(2*b.cfg.RevokeTimeout)
+	w.due, err = b.cfg.Claims.Claim(ctx, b.epoch, t, w.until, b.cfg.Batch)
+	w.full = len(w.due) == b.cfg.Batch
+	return w, err
+}
+
+// offers is what became of the leases of a window.
+type offers struct {
+	sizes map[string][classes]int // of batches, by target
+	over  []item                  // their lanes are full
+	shut  map[string][]item       // their targets don't answer
+	moved int                     // that the next look will not find where they are
+}
+
+// offer gives a due lease to its lane.
+func (b *Broker) offer(l *Lease, until time.Time, o *offers) {
+	sizes, known := o.sizes[l.Target]
+	if !known {
+		sizes = b.batchSizes(l.Target)
+		o.sizes[l.Target] = sizes
+	}
+	c := expired
+	if l.State == Revoking && l.Attempt == 0 {
+		c = marked
+	}
+	i := item{id: l.ID, until: until}
+	switch b.lanes.offer(l.Target, c, i, sizes[c]) {
+	case queued:
+		o.moved++
+	case full:
+		o.over = append(o.over, i)
+		o.moved++
+	case shut:
+		o.shut[l.Target] = append(o.shut[l.Target], i)
+		o.moved++
+	case already, closed:
+	}
 }
 
 // putOff moves leases that their lanes had no room for out of the way of others.
-func (b *Broker) putOff(ctx context.Context, over []*Lease) {
-	var g errgroup.Group
-	g.SetLimit(64) // writes at a time share a commit
-	for _, l := range over {
-		g.Go(func() error {
-			err := b.update(ctx, l.ID, func(l *Lease) bool {
-				t := now()
-				if l.State == Revoked || l.NextAt.IsZero() || l.NextAt.After(t) {
-					return false
-				}
-				l.NextAt = b.lanes.putOff(l.Target, t, b.cfg.RetryMin, b.cfg.RetryMax).Truncate(time.Millisecond)
-				return true
-			})
-			if err != nil && !errors.Is(err, errInWork) && ctx.Err() == nil {
-				b.log.Warn("a due lease could not be put off", "lease_id", l.ID, "target", l.Target, "error", err)
+func (b *Broker) putOff(ctx context.Context, over []item) error {
+	return eachAside(over, func(i item) error {
+		err := b.update(ctx, i.id, func(l *Lease) bool {
+			t := now()
+			if l.State == Revoked || l.NextAt.IsZero() || l.NextAt.After(t) {
+				return false
 			}
-			return nil
+			l.NextAt = b.lanes.putOff(l.Target, t, b.cfg.RetryMin, b.cfg.RetryMax).Truncate(time.Millisecond)
+			return true
 		})
-	}
-	_ = g.Wait() // no function returns an error
+		if errors.Is(err, errInWork) || errors.Is(err, ErrStale) || errors.Is(err, ErrNoLease) {
+			return nil
+		}
+		return err
+	})
 }
 
 // retryAfter is the wait after the n-th failure (1, 2, …): full jitter between RetryMin and a bound that doubles up to

@@ -10,16 +10,42 @@ import (
 	"github.com/bailiff-secrets/bailiff/gate"
 )
 
-// work is what a lane's worker does with a lease: one try to end it, whose result goes to those who wait for it.
-func (b *Broker) work(ctx context.Context, id string) (asked bool) {
-	asked, err := b.end(ctx, id)
-	if !errors.Is(err, errNotDue) {
-		b.waiters.tell(id, err)
+// work is what a lane's worker does with a unit: one try to end each of its leases.
+func (b *Broker) work(ctx context.Context, u unit) result {
+	if len(u.items) > 1 {
+		return b.endTogether(ctx, u)
 	}
-	if e, ok := errors.AsType[*gate.Error](err); ok && e.Kind == gate.Unavailable {
+	return b.finishUp(ctx, u.items[0].id, b.end(ctx, u.items[0].id))
+}
+
+// finishUp tells the result of a try to those who wait for it.
+func (b *Broker) finishUp(ctx context.Context, id string, t tried) result {
+	if !errors.Is(t.err, errNotDue) {
+		b.waiters.tell(id, t.err)
+	}
+	if e, ok := errors.AsType[*gate.Error](t.err); ok && e.Kind == gate.Unavailable {
 		b.pause(ctx) // the store takes nothing now: the lease stays due, but trying at full speed would not help
 	}
-	return asked
+	return t.result(ctx)
+}
+
+// tried is what one try to end a lease came to.
+type tried struct {
+	asked  bool  // the target was
+	answer error // the target's, where it was asked
+	err    error // for those who wait
+}
+
+// result is what t tells of the target.
+func (t tried) result(ctx context.Context) result {
+	if !t.asked {
+		return result{}
+	}
+	r := result{verdict: judge(ctx, t.answer), ended: 1}
+	if t.answer != nil {
+		r.why = words(t.answer)
+	}
+	return r
 }
 
 // pause waits as long as the due loop does between two looks.
@@ -36,29 +62,37 @@ func (b *Broker) pause(ctx context.Context) {
 var errNotDue = errors.New("the lease is not due")
 
 // end tries once to end a lease that is due. Every write is conditional on the state it starts from, so that it can be
-// done twice, by two processes or after a crash, and no late answer undoes it. asked says that the target was asked.
-func (b *Broker) end(ctx context.Context, id string) (asked bool, err error) {
+// done twice, by two processes or after a crash, and no late answer undoes it.
+func (b *Broker) end(ctx context.Context, id string) tried {
 	unlock, err := b.locks.lock(ctx, id)
 	if err != nil {
-		return false, errNotDue
+		return tried{err: errNotDue}
 	}
 	defer unlock()
 	l, err := b.toEnd(ctx, id)
 	if l == nil || err != nil {
-		return false, err
+		return tried{err: err}
 	}
 	b.cfg.Fault("revoke-before") // a crash here leaves a revoking lease that is due
-	err = b.revokeOnTarget(ctx, l)
+	told, err := b.revokeOnTarget(ctx, l)
 	b.cfg.Fault("revoke-done") // a crash here leaves the same: it is revoked once more, which finds nothing
-	if err != nil && ctx.Err() != nil {
-		return false, errNotDue // Run is ending: the lease stays due
+	return b.settle(ctx, l, told, err)
+}
+
+// settle writes what the target answered.
+func (b *Broker) settle(ctx context.Context, l *Lease, told Ended, answer error) tried {
+	if answer != nil && ctx.Err() != nil {
+		return tried{err: errNotDue} // Run is ending: the lease stays due
 	}
 	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	if err != nil {
-		return true, b.settleFailure(wctx, l, err)
+	t := tried{asked: true, answer: answer}
+	if answer != nil {
+		t.err = b.settleFailure(wctx, l, answer)
+	} else {
+		t.err = b.settleSuccess(wctx, l, told)
 	}
-	return true, b.settleSuccess(wctx, l)
+	return t
 }
 
 // toEnd reads a lease and makes it Revoking where it isn't yet, so that it can't be renewed any more. It returns nil where
@@ -76,11 +110,11 @@ func (b *Broker) toEnd(ctx context.Context, id string) (*Lease, error) {
 			return nil, nil
 		case l.NextAt.IsZero() || l.NextAt.After(now()):
 			return nil, errNotDue
-		case l.State != Pending && l.State != Active:
+		case l.State == Revoking, l.State == Stuck:
 			return l, nil
 		}
 		l.State = Revoking
-		err = b.cfg.Store.Move(ctx, l, Pending, Active)
+		err = b.cfg.Store.Move(ctx, l, Pending, Active, Pooled)
 		if err == nil {
 			return l, nil
 		}
@@ -93,27 +127,43 @@ func (b *Broker) toEnd(ctx context.Context, id string) (*Lease, error) {
 }
 
 // revokeOnTarget asks the producer to end l's credential.
-func (b *Broker) revokeOnTarget(ctx context.Context, l *Lease) (err error) {
-	p, _, err := b.cfg.Catalog.Producer(l.Target)
+func (b *Broker) revokeOnTarget(ctx context.Context, l *Lease) (told Ended, err error) {
+	p, kind, err := b.cfg.Catalog.Producer(l.Target)
 	if err != nil {
-		return &RevokeError{Cause: Unreachable, Msg: "the target is not configured", Err: err}
+		return told, notConfigured(err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.RevokeTimeout)
+	defer cancel()
+	defer b.stats.took("revoke", kind, time.Now(), &err)
+	defer b.recovered(&err, l.ID)
+	if t, ok := p.(Teller); ok {
+		told, err = t.RevokeTold(ctx, b.ref(l))
+	} else {
+		err = p.Revoke(ctx, b.ref(l))
+	}
+	if err != nil && causeOf(err) != Gone {
+		return told, err
+	}
+	return told, nil
+}
+
+// notConfigured is the answer of a target that isn't declared.
+func notConfigured(err error) error {
+	return &RevokeError{Cause: Unreachable, Msg: "the target is not configured", Err: err}
+}
+
+// ref is what a producer needs to end l.
+func (b *Broker) ref(l *Lease) Ref {
 	ref := Ref{LeaseID: l.ID, Principal: l.Principal, Data: l.Data}
 	if role, ok := b.role(l); ok {
 		ref.Role = &role
 	}
-	ctx, cancel := context.WithTimeout(ctx, b.cfg.RevokeTimeout)
-	defer cancel()
-	defer b.recovered(&err, l.ID)
-	if err := p.Revoke(ctx, ref); err != nil && causeOf(err) != Gone {
-		return err
-	}
-	return nil
+	return ref
 }
 
 // settleSuccess writes that the target ended the credential. A lease that never became active gets a second look when its
 // Create can no longer be running on the target: what was not there a moment ago may have come since.
-func (b *Broker) settleSuccess(ctx context.Context, l *Lease) error {
+func (b *Broker) settleSuccess(ctx context.Context, l *Lease, told Ended) error {
 	t := now()
 	if certain := l.IntentDeadline.Add(b.cfg.ClockMargin); l.IssuedAt.IsZero() && t.Before(certain) {
 		l.State, l.NextAt = Revoking, certain
@@ -123,19 +173,40 @@ func (b *Broker) settleSuccess(ctx context.Context, l *Lease) error {
 		return gate.Errorf(gate.TargetSlow, "the creation may still be running on the target; it is ended once more at %s",
 			certain.Format(time.RFC3339))
 	}
-	b.recordEnd(ctx, l)
+	b.recordEnd(ctx, l, told)
 	l.State, l.NextAt, l.Cause, l.Error = Revoked, time.Time{}, "", ""
 	if err := b.move(ctx, l); err != nil {
 		return notStored(err)
 	}
 	b.cfg.Fault("revoked-durable") // a crash here leaves nothing to do
 	b.counts.add(l.Target, func(c *Counts) { c.Revoked++ })
-	b.many.result(l, true, 0)
+	b.many.result(l, true, told.Sessions)
 	return nil
 }
 
 // settleFailure writes when to try again, and why it did not work.
 func (b *Broker) settleFailure(ctx context.Context, l *Lease, cause error) error {
+	stuck := b.failed(l, cause)
+	b.counts.add(l.Target, func(c *Counts) { c.RevokeFailed++ })
+	b.log.Warn("a lease is not revoked yet", "lease_id", l.ID, "target", l.Target, "attempt", l.Attempt, "cause", l.Cause,
+		"error", l.Error, "next", l.NextAt)
+	if l.Attempt == 1 || stuck {
+		b.recordFailure(ctx, l)
+	}
+	if err := b.move(ctx, l); err != nil {
+		return notStored(err)
+	}
+	b.many.result(l, false, 0)
+	return notYet(l, cause)
+}
+
+// notYet is the answer for a lease that could not be ended.
+func notYet(l *Lease, cause error) error {
+	return targetError(fmt.Sprintf("the lease is not revoked yet (%s); it is tried again", l.Cause), cause)
+}
+
+// failed changes l to say that a try failed, and when the next one is due. It returns true where that makes it stuck.
+func (b *Broker) failed(l *Lease, cause error) (stuck bool) {
 	wasStuck := l.State == Stuck
 	l.Attempt++
 	l.Cause, l.Error = causeOf(cause), words(cause)
@@ -146,17 +217,7 @@ func (b *Broker) settleFailure(ctx context.Context, l *Lease, cause error) error
 		wait = b.cfg.StuckRetry/2 + rand.N(b.cfg.StuckRetry/2+1)
 	}
 	l.NextAt = now().Add(wait).Truncate(time.Millisecond)
-	b.counts.add(l.Target, func(c *Counts) { c.RevokeFailed++ })
-	b.log.Warn("a lease is not revoked yet", "lease_id", l.ID, "target", l.Target, "attempt", l.Attempt, "cause", l.Cause,
-		"error", l.Error, "next", l.NextAt)
-	if l.Attempt == 1 || l.State == Stuck && !wasStuck {
-		b.recordFailure(ctx, l)
-	}
-	if err := b.move(ctx, l); err != nil {
-		return notStored(err)
-	}
-	b.many.result(l, false, 0)
-	return targetError(fmt.Sprintf("the lease is not revoked yet (%s); it is tried again", l.Cause), cause)
+	return l.State == Stuck && !wasStuck
 }
 
 // move writes a lease that is being revoked. Where another process has ended it meanwhile, that is as good.

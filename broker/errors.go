@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/bailiff-secrets/bailiff/gate"
 )
@@ -53,12 +54,15 @@ func words(err error) string {
 
 // targetError is the answer when a target did not do what it was asked.
 func targetError(what string, err error) error {
-	kind := gate.TargetDown
+	kind, after := gate.TargetDown, time.Duration(0)
+	e, classed := errors.AsType[*gate.Error](err)
 	switch {
+	case classed:
+		kind, after = e.Kind, e.After
 	case causeOf(err) == OwnsObjects:
 		kind = gate.Conflict
 	case errors.Is(err, context.DeadlineExceeded):
 		kind = gate.TargetSlow
 	}
-	return &gate.Error{Kind: kind, Msg: what + ": " + words(err), Err: err}
+	return &gate.Error{Kind: kind, Msg: what + ": " + words(err), After: after, Err: err}
 }

@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"fmt"
-	"maps"
 	"sync"
 
 	"github.com/bailiff-secrets/bailiff/audit"
@@ -13,13 +12,19 @@ import (
 
 // recordEnd records that a credential was ended, before the store says so: a crash between the two records it twice, which
 // is what happened.
-func (b *Broker) recordEnd(ctx context.Context, l *Lease) {
+func (b *Broker) recordEnd(ctx context.Context, l *Lease, told Ended) {
 	detail := "revoked before its time"
 	switch {
 	case l.IssuedAt.IsZero():
 		detail = "revoked: it was never released"
 	case !l.ExpiresAt.After(now()):
 		detail = "expired and revoked"
+	}
+	if r, err := b.many.covering(ctx, l, b.alone()); err == nil && r != nil {
+		detail += ", by revocation " + r.ID
+	}
+	if told.Sessions > 0 {
+		detail += fmt.Sprintf(", %d sessions closed", told.Sessions)
 	}
 	if l.Attempt > 0 {
 		detail += fmt.Sprintf(", after %d failures", l.Attempt)
@@ -74,19 +79,12 @@ func (c *counters) add(target string, f func(*Counts)) {
 	f(x)
 }
 
-// Counts gives the counts by target, for metrics.
+// Counts gives the counts by target.
 func (b *Broker) Counts() map[string]Counts {
-	load := b.lanes.load()
-	b.counts.mu.Lock()
-	defer b.counts.mu.Unlock()
-	out := make(map[string]Counts, len(load))
-	for target, x := range b.counts.byTarget {
-		out[target] = *x
-	}
-	for target := range maps.Keys(load) {
-		x := out[target]
-		x.Waiting, x.Working = load[target][0], load[target][1]
-		out[target] = x
+	all := b.Stats().Targets
+	out := make(map[string]Counts, len(all))
+	for target, x := range all {
+		out[target] = x.Counts
 	}
 	return out
 }

@@ -45,16 +45,14 @@ func (b *Broker) runMany(ctx context.Context) {
 // manyRound does one step of each revocation that is due and says how long to wait before the next round.
 func (b *Broker) manyRound(ctx context.Context) time.Duration {
 	due, told := b.many.inHand(now())
-	wait := refreshEvery
 	for _, m := range due {
-		more, err := b.advance(ctx, m)
+		err := b.advance(ctx, m)
 		switch {
 		case ctx.Err() != nil:
-			return wait
+			return refreshEvery
 		case err != nil:
 			b.log.Error("a revocation of many can't go on; it is tried again", "revocation", m.ID, "error", err)
-		case more:
-			wait = 0
+			b.many.later(m)
 		}
 	}
 	for _, m := range told {
@@ -62,19 +60,18 @@ func (b *Broker) manyRound(ctx context.Context) time.Duration {
 			b.log.Error("the progress of a revocation can't be written", "revocation", m.ID, "error", err)
 		}
 	}
-	return wait
+	return b.many.next(now(), refreshEvery)
 }
 
-// advance marks the next page of a revocation or, where all is marked, counts what is left. It returns true where there is
-// more to do at once.
-func (b *Broker) advance(ctx context.Context, m *many) (more bool, err error) {
+// advance marks the next page of a revocation or, where all is marked, counts what is left.
+func (b *Broker) advance(ctx context.Context, m *many) error {
 	r, _, _ := b.many.state(m)
 	if r.Expanded {
-		return false, b.measure(ctx, m, r)
+		return b.measure(ctx, m, r)
 	}
 	page, err := b.selected(ctx, r.Selector, r.Cursor)
 	if err != nil {
-		return false, err
+		return err
 	}
 	last := len(page) < pageOfMany
 	cursor := r.UpTo
@@ -86,7 +83,7 @@ func (b *Broker) advance(ctx context.Context, m *many) (more bool, err error) {
 	b.many.expect(m, len(mine))
 	if err := b.markAll(ctx, mine); err != nil {
 		b.many.expect(m, -len(mine))
-		return false, err
+		return err
 	}
 	err = b.write(ctx, m, func(r *Revocation) {
 		r.Cursor = max(r.Cursor, cursor)
@@ -95,12 +92,12 @@ func (b *Broker) advance(ctx context.Context, m *many) (more bool, err error) {
 	})
 	if err != nil {
 		b.many.expect(m, -len(mine))
-		return false, err
+		return err
 	}
 	b.cfg.Fault("many-expanded") // a crash here leaves a page of marked leases, and a cursor from which the next one goes on
 	b.alarm.now()
 	b.many.again(m)
-	return true, nil
+	return nil
 }
 
 // markAll makes the revocation of each durable. What was revoked meanwhile is as good.
@@ -124,6 +121,7 @@ func (b *Broker) measure(ctx context.Context, m *many, r *Revocation) error {
 	var found look
 	var late []*Lease
 	began := now()
+	untried, left := b.many.believed(m)
 	err := b.eachSelected(ctx, r.Selector, func(l *Lease) {
 		if l.Seq > r.UpTo {
 			return
@@ -159,7 +157,7 @@ func (b *Broker) measure(ctx context.Context, m *many, r *Revocation) error {
 	if err != nil {
 		return err
 	}
-	b.many.looked(m, found, ended.Sub(began))
+	b.many.looked(m, found, ended.Sub(began), untried, left)
 	if found.open == 0 {
 		b.many.drop(m)
 	}

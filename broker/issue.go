@@ -10,7 +10,7 @@ import (
 )
 
 // issue makes a credential under a lease. Its order is what keeps the promise; doc.go has the table.
-func (b *Broker) issue(ctx context.Context, r *gate.Request, roleName string) (*gate.Response, error) {
+func (b *Broker) issue(ctx context.Context, r *gate.Request, roleName string) (resp *gate.Response, err error) {
 	role, ok := b.cfg.Catalog.Role(r.Mount.Path, roleName)
 	if !ok {
 		return nil, noRole(roleName)
@@ -19,6 +19,10 @@ func (b *Broker) issue(ctx context.Context, r *gate.Request, roleName string) (*
 	if err != nil {
 		return nil, &gate.Error{Kind: gate.Unavailable, Msg: "the role's target is not configured", Err: err}
 	}
+	if err := b.lanes.admits(role.Target); err != nil {
+		return nil, err
+	}
+	defer b.stats.took("issue", kind, time.Now(), &err)
 	ttl, maxTTL, warnings := b.ttls(role, r.Mount)
 	l, err := b.intend(ctx, r, p, kind, role, maxTTL)
 	if err != nil {
@@ -118,13 +122,16 @@ func (b *Broker) createAndActivate(ctx context.Context, p Producer, role Role, l
 	return cred, nil
 }
 
-// create calls the producer and turns a panic into an error.
+// create calls the producer, when there is a place at its target, and turns a panic into an error.
 func (b *Broker) create(ctx context.Context, p Producer, spec Spec) (cred *Credential, err error) {
-	defer b.recovered(&err, spec.LeaseID)
-	cred, err = p.Create(ctx, spec)
-	if err == nil && cred == nil {
-		err = &RevokeError{Cause: Unknown, Msg: "the producer made no credential"}
-	}
+	err = b.onTarget(ctx, spec.Role.Target, func() (err error) {
+		defer b.recovered(&err, spec.LeaseID)
+		cred, err = p.Create(ctx, spec)
+		if err == nil && cred == nil {
+			err = &RevokeError{Cause: Unknown, Msg: "the producer made no credential"}
+		}
+		return err
+	})
 	return cred, err
 }
 

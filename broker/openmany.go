@@ -208,7 +208,7 @@ func (o *openMany) inHand(t time.Time) (due, told []*many) {
 			m.mine, m.due = true, true
 		}
 		switch {
-		case m.mine && (!m.Expanded || m.due && !m.quiet.After(t) || !m.nextLook.After(t)):
+		case m.mine && !m.quiet.After(t) && (m.due || !m.nextLook.After(t)):
 			m.due = false
 			due = append(due, m)
 		case m.sessions > 0:
@@ -216,6 +216,22 @@ func (o *openMany) inHand(t time.Time) (due, told []*many) {
 		}
 	}
 	return due, told
+}
+
+// next is how long nothing is in hand, as far as is known, and at most longest.
+func (o *openMany) next(t time.Time, longest time.Duration) time.Duration {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, m := range o.byID {
+		switch {
+		case !m.mine:
+		case m.due:
+			longest = min(longest, m.quiet.Sub(t))
+		case m.Expanded:
+			longest = min(longest, m.nextLook.Sub(t))
+		}
+	}
+	return max(longest, 0)
 }
 
 // size counts the open revocations.
@@ -233,6 +249,13 @@ func (o *openMany) expect(m *many, n int) {
 	m.left += int64(n)
 }
 
+// later makes m due in a second: something did not work.
+func (o *openMany) later(m *many) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	m.due, m.quiet = true, now().Add(refreshEvery)
+}
+
 // again makes m due at once.
 func (o *openMany) again(m *many) {
 	o.mu.Lock()
@@ -247,8 +270,17 @@ func (o *openMany) written(m *many, r *Revocation) {
 	m.Revocation, m.moved = *r, now()
 }
 
-// looked takes in what a count that took so long found. While nothing changes, the next one may wait longer.
-func (o *openMany) looked(m *many, found look, took time.Duration) {
+// believed is what is believed to be untried and open.
+func (o *openMany) believed(m *many) (untried, left int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return m.untried, m.left
+}
+
+// looked takes in what a count that took so long found; untried and left were believed when it began. Results that came
+// during the count may or may not be in it: they are taken off once more, which at worst brings the next look early. While
+// nothing changes, the next look may wait longer.
+func (o *openMany) looked(m *many, found look, took time.Duration, untried, left int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if found.open == m.look.open && found.untried == m.look.untried {
@@ -258,7 +290,9 @@ func (o *openMany) looked(m *many, found look, took time.Duration) {
 	}
 	m.wait = max(m.wait, refreshEvery)
 	m.quiet = now().Add(5 * took)
-	m.look, m.left, m.untried, m.nextLook = found, found.open, found.untried, now().Add(m.wait)
+	m.left, m.untried = found.open-(left-m.left), found.untried-(untried-m.untried)
+	m.look, m.nextLook = found, now().Add(m.wait)
+	m.due = m.due || !found.tried && m.untried <= 0 || found.open > 0 && m.left <= 0
 	close(m.seen)
 	m.seen = make(chan struct{})
 }

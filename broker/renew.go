@@ -121,6 +121,9 @@ func (b *Broker) renewOnTarget(ctx context.Context, p Producer, role Role, l *Le
 	}
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.RenewTimeout)
 	defer cancel()
-	defer b.recovered(&err, l.ID)
-	return n.Renew(ctx, Ref{LeaseID: l.ID, Principal: l.Principal, Role: &role, Data: l.Data}, until.Add(b.cfg.ClockMargin))
+	defer b.stats.took("renew", l.Producer, time.Now(), &err)
+	return b.onTarget(ctx, l.Target, func() (err error) {
+		defer b.recovered(&err, l.ID)
+		return n.Renew(ctx, Ref{LeaseID: l.ID, Principal: l.Principal, Role: &role, Data: l.Data}, until.Add(b.cfg.ClockMargin))
+	})
 }

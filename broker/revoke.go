@@ -153,7 +153,7 @@ func (b *Broker) markOnce(ctx context.Context, l *Lease) error {
 
 // hurry puts a lease that is to be revoked into its lane; where there is no room, the due loop will.
 func (b *Broker) hurry(l *Lease) {
-	if b.lanes.offer(l.Target, l.ID, true) != queued {
+	if b.lanes.offer(l.Target, asked, item{id: l.ID}, 1) != queued {
 		b.alarm.now()
 	}
 }

@@ -1,0 +1,162 @@
+package broker
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// most is how many leases a BatchRevoker ends at a time.
+const most = 64
+
+// BatchTeller is a BatchRevoker that tells what it did, as a Teller does for one. Of a producer that is a Teller and no
+// BatchTeller, leases that somebody asked for are ended one by one.
+type BatchTeller interface {
+	RevokeBatchTold(ctx context.Context, refs []Ref) ([]Ended, []error)
+}
+
+// batchSizes says for each class how many leases of a target one worker takes at a time.
+func (b *Broker) batchSizes(target string) (n [classes]int) {
+	n = [classes]int{asked: 1, marked: 1, expired: 1}
+	p, _, err := b.cfg.Catalog.Producer(target)
+	if err != nil {
+		return n
+	}
+	_, tells := p.(Teller)
+	_, tellsAll := p.(BatchTeller)
+	if _, ok := p.(BatchRevoker); ok || tellsAll {
+		n[expired] = most
+		if !tells || tellsAll {
+			n[marked] = most
+		}
+	}
+	return n
+}
+
+// endTogether tries to end the leases of a unit with one call of the producer, and settles each by itself. What somebody
+// else works on now is done after the others.
+func (b *Broker) endTogether(ctx context.Context, u unit) result {
+	list, busy, unlock := b.holdAll(ctx, u.items)
+	defer unlock()
+	r := b.endBatch(ctx, u.target, list)
+	unlock()
+	for _, id := range busy {
+		one := b.finishUp(ctx, id, b.end(ctx, id))
+		r = result{verdict: max(r.verdict, one.verdict), why: r.why, ended: r.ended + one.ended}
+	}
+	return r
+}
+
+// holdAll locks the leases that nobody works on and makes them Revoking. unlock may be called twice.
+func (b *Broker) holdAll(ctx context.Context, items []item) (list []*Lease, busy []string, unlock func()) {
+	var locks []func()
+	unlock = sync.OnceFunc(func() {
+		for _, f := range locks {
+			f()
+		}
+	})
+	found := make([]*Lease, len(items))
+	var g errgroup.Group
+	for i, x := range items {
+		one, ok := b.locks.tryLock(x.id)
+		if !ok {
+			busy = append(busy, x.id)
+			continue
+		}
+		locks = append(locks, one)
+		g.Go(func() error { // writes at a time share a commit
+			l, err := b.toEnd(ctx, x.id)
+			if l == nil || err != nil {
+				b.finishUp(ctx, x.id, tried{err: err})
+				return nil
+			}
+			found[i] = l
+			return nil
+		})
+	}
+	_ = g.Wait() // no function returns an error
+	for _, l := range found {
+		if l != nil {
+			list = append(list, l)
+		}
+	}
+	return list, busy, unlock
+}
+
+// endBatch ends leases that are held and Revoking.
+func (b *Broker) endBatch(ctx context.Context, target string, list []*Lease) result {
+	if len(list) == 0 {
+		return result{}
+	}
+	b.cfg.Fault("revoke-before") // a crash here leaves revoking leases that are due
+	told, answers := b.revokeBatchOnTarget(ctx, target, list)
+	b.cfg.Fault("revoke-done") // a crash here leaves the same: they are revoked once more, which finds nothing
+	results := make([]result, len(list))
+	var g errgroup.Group
+	for i, l := range list {
+		g.Go(func() error {
+			results[i] = b.finishUp(ctx, l.ID, b.settle(ctx, l, told[i], answers[i]))
+			return nil
+		})
+	}
+	_ = g.Wait() // no function returns an error
+	var all result
+	for _, r := range results {
+		all.ended += r.ended
+		all.verdict = max(all.verdict, r.verdict)
+		if r.why != "" {
+			all.why = r.why
+		}
+	}
+	return all
+}
+
+// revokeBatchOnTarget asks the producer to end the credentials of all in list. Both results have as many entries.
+func (b *Broker) revokeBatchOnTarget(ctx context.Context, target string, list []*Lease) (told []Ended, answers []error) {
+	p, kind, err := b.cfg.Catalog.Producer(target)
+	refs := make([]Ref, len(list))
+	for i, l := range list {
+		refs[i] = b.ref(l)
+	}
+	if err == nil {
+		told, answers, err = b.callBatch(ctx, p, kind, refs)
+	} else {
+		err = notConfigured(err)
+	}
+	if err == nil && len(answers) != len(list) {
+		err = &RevokeError{Cause: Unknown, Msg: "the producer did not say what became of each"}
+	}
+	if err != nil {
+		answers = make([]error, len(list))
+		for i := range answers {
+			answers[i] = err
+		}
+	}
+	for i, e := range answers {
+		if e != nil && causeOf(e) == Gone {
+			answers[i] = nil
+		}
+	}
+	if len(told) != len(list) {
+		told = make([]Ended, len(list))
+	}
+	return told, answers
+}
+
+func (b *Broker) callBatch(ctx context.Context, p Producer, kind string, refs []Ref) (told []Ended, answers []error, err error) {
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.RevokeTimeout)
+	defer cancel()
+	defer b.stats.took("revoke-batch", kind, time.Now(), &err)
+	defer b.recovered(&err, refs[0].LeaseID)
+	switch p := p.(type) {
+	case BatchTeller:
+		told, answers = p.RevokeBatchTold(ctx, refs)
+	case BatchRevoker:
+		answers = p.RevokeBatch(ctx, refs)
+	default:
+		err = &RevokeError{Cause: Unknown, Msg: "the producer has changed; it is tried again"}
+	}
+	return told, answers, err
+}
