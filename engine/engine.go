@@ -122,11 +122,11 @@ func (e *Engine) Serve(ctx context.Context, r *gate.Request) (*gate.Response, er
 	}
 	d, ok := e.directory(name)
 	if !ok || strings.Contains(rest, "/") {
-		return nil, gate.Errorf(gate.NotFound, "unsupported path")
+		return nil, gate.Errorf(gate.NotFound, oneError, "unsupported path")
 	}
 	serve := d.of(r.Op, rest)
 	if serve == nil {
-		return nil, gate.Errorf(gate.Unsupported, "unsupported operation")
+		return nil, gate.Errorf(gate.Unsupported, oneError, "unsupported operation")
 	}
 	c := &call{Request: r, name: rest}
 	resp, err := serve(ctx, c)
@@ -212,6 +212,9 @@ func say(err error) error {
 	}
 	return err
 }
+
+// oneError is the form in which Vault says what its router has to say.
+const oneError = "1 error occurred:\n\t* %s\n\n"
 
 func invalid(format string, args ...any) error { return gate.Errorf(gate.Invalid, format, args...) }
 

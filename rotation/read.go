@@ -108,3 +108,32 @@ func (m *Manager) Kept(ctx context.Context, target, username string, declared se
 	}
 	return a.Current, true, nil
 }
+
+// Health is what an alarm wants to know of all accounts.
+type Health struct {
+	Failing map[string]int // accounts whose last rotation failed, or is not ended, by target
+	Overdue time.Time      // when the oldest rotation of a static role should have happened that didn't; zero: none
+}
+
+// Health reads every account.
+func (m *Manager) Health(ctx context.Context) (Health, error) {
+	h := Health{Failing: map[string]int{}}
+	all, err := m.cfg.Store.Accounts(ctx)
+	if err != nil {
+		return h, err
+	}
+	for _, a := range all {
+		if a.Attempt > 0 {
+			h.Failing[a.Target]++
+		}
+		role, ok := m.cfg.Catalog.StaticRole(a.Mount, a.Name)
+		if !ok || a.RotatedAt.IsZero() {
+			continue
+		}
+		due, err := role.next(a.RotatedAt)
+		if err == nil && due.Before(now()) && (h.Overdue.IsZero() || due.Before(h.Overdue)) {
+			h.Overdue = due
+		}
+	}
+	return h, nil
+}

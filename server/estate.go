@@ -11,22 +11,26 @@ import (
 	"time"
 
 	"github.com/bailiff-secrets/bailiff/broker"
+	"github.com/bailiff-secrets/bailiff/engine"
 	"github.com/bailiff-secrets/bailiff/gate"
 	"github.com/bailiff-secrets/bailiff/identity"
 	"github.com/bailiff-secrets/bailiff/internal/object"
 	"github.com/bailiff-secrets/bailiff/policy"
+	"github.com/bailiff-secrets/bailiff/rotation"
 	"github.com/bailiff-secrets/bailiff/usc"
 )
 
 // estate turns declared objects into what serves requests, and is the one way to change them. Readers take the whole
 // that stands now from live and never wait; one apply at a time makes the next.
 type estate struct {
-	store    object.Store
-	manager  *identity.Manager
-	internal []*gate.Mount // sys/, auth/token/
-	leases   *broker.Broker
-	targets  *targets
-	logger   *slog.Logger
+	store     object.Store
+	manager   *identity.Manager
+	internal  []*gate.Mount // sys/, auth/token/
+	leases    *broker.Broker
+	rotations *rotation.Manager
+	engine    *engine.Engine // serves broker mounts
+	targets   *targets
+	logger    *slog.Logger
 
 	live atomic.Pointer[live]
 	mu   sync.Mutex // held by whoever makes the next live
@@ -56,6 +60,7 @@ func (e *estate) swap(_ context.Context, records []object.Record) error {
 	e.live.Store(next)
 	e.manager.Use(identity.NewDirectory(set.identities, set.roles))
 	e.targets.keepOnly(set.targets)
+	e.rotations.Changed()
 	return nil
 }
 

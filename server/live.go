@@ -12,6 +12,7 @@ import (
 	"github.com/bailiff-secrets/bailiff/internal/object"
 	"github.com/bailiff-secrets/bailiff/policy"
 	"github.com/bailiff-secrets/bailiff/producers"
+	"github.com/bailiff-secrets/bailiff/rotation"
 	"github.com/bailiff-secrets/bailiff/usc"
 )
 
@@ -76,6 +77,7 @@ type live struct {
 	policies   *policies
 	connectors map[string]usc.Connector
 	roles      map[string]map[string]broker.Role // mount with its slash → name → role
+	statics    map[string]rotation.Role          // by path
 }
 
 // build makes the next live. It starts new targets, which connect to nothing until they are asked.
@@ -83,7 +85,7 @@ func (e *estate) build(s *set) (*live, error) {
 	if err := e.targets.ensure(s.targets); err != nil {
 		return nil, err
 	}
-	l := &live{set: s, connectors: make(map[string]usc.Connector), roles: make(map[string]map[string]broker.Role)}
+	l := &live{set: s, connectors: make(map[string]usc.Connector), roles: make(map[string]map[string]broker.Role), statics: make(map[string]rotation.Role)}
 	var err error
 	if l.policies, err = parsePolicies(s.policies); err != nil {
 		return nil, err
@@ -101,6 +103,9 @@ func (e *estate) build(s *set) (*live, error) {
 	}
 	for _, c := range s.connectors {
 		l.connectors[c.Name] = connect(c, s.mounts)
+	}
+	for _, r := range s.statics {
+		l.statics[r.Mount+"/"+r.Name] = staticRole(r)
 	}
 	for _, p := range s.producers {
 		role, err := roleOf(p, s.targets)
@@ -126,7 +131,7 @@ func (e *estate) mount(m object.Mount) (*gate.Mount, error) {
 		if g.Type == "" {
 			g.Type = "database"
 		}
-		g.Backend = e.leases
+		g.Backend = e.engine
 		return g, nil
 	}
 	if m.KVVersion > 0 {

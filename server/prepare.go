@@ -136,6 +136,11 @@ func (e *estate) check(records []object.Record) (*set, error) {
 			return nil, invalid(err)
 		}
 	}
+	for _, r := range s.statics {
+		if err := checkStatic(r); err != nil {
+			return nil, invalid(err)
+		}
+	}
 	for _, t := range s.targets {
 		if err := tryTarget(t.Target); err != nil {
 			return nil, invalid(fmt.Errorf("target %q: %w", t.Name, err))
@@ -160,6 +165,10 @@ func (e *estate) resolve(ctx context.Context, ask *asker, rec object.Record) (ob
 		return rec, invalid(err)
 	}
 	switch o := v.(type) {
+	case *object.Target:
+		if err := e.keptPassword(ctx, o); err != nil {
+			return rec, err
+		}
 	case *object.Mount:
 		if err := e.resolveMount(ctx, ask, o); err != nil {
 			return rec, err

@@ -21,6 +21,7 @@ import (
 	"github.com/bailiff-secrets/bailiff/hvp"
 	"github.com/bailiff-secrets/bailiff/identity"
 	"github.com/bailiff-secrets/bailiff/internal/config"
+	"github.com/bailiff-secrets/bailiff/rotation"
 	"github.com/bailiff-secrets/bailiff/store/sqlite"
 	"github.com/bailiff-secrets/bailiff/sys"
 	"github.com/bailiff-secrets/bailiff/usc"
@@ -47,16 +48,17 @@ func Run(ctx context.Context, opts Options) error {
 
 // server is every part, wired.
 type server struct {
-	cfg     *config.Server
-	logger  *slog.Logger
-	db      *sqlite.DB
-	trail   *audit.Log
-	estate  *estate
-	leases  *broker.Broker
-	front   *front
-	boot    *bootstrapper
-	metrics *metrics
-	cert    *certificate
+	cfg       *config.Server
+	logger    *slog.Logger
+	db        *sqlite.DB
+	trail     *audit.Log
+	estate    *estate
+	leases    *broker.Broker
+	rotations *rotation.Manager
+	front     *front
+	boot      *bootstrapper
+	metrics   *metrics
+	cert      *certificate
 
 	version   string
 	started   time.Time
@@ -97,6 +99,9 @@ func open(ctx context.Context, cfg *config.Server, opts Options) (s *server, err
 		return s, err
 	}
 	s.estate.leases = s.leases
+	if err := s.rotate(fault); err != nil {
+		return s, err
+	}
 	if err := s.doors(ctx, fault); err != nil {
 		return s, err
 	}
@@ -167,9 +172,12 @@ func (s *server) run(ctx context.Context, opts Options, ready func(ctx context.C
 	defer stopBroker()
 	brokerDone := make(chan error, 1)
 	go func() { brokerDone <- s.leases.Run(brokerCtx) }()
+	rotationsDone := make(chan error, 1)
+	go func() { rotationsDone <- s.rotations.Run(brokerCtx) }()
 
 	err = s.serve(ctx, opts, ln, mln, ready)
 	stopBroker()
+	err = errors.Join(err, <-rotationsDone)
 	if e := <-brokerDone; e != nil && !errors.Is(e, context.Canceled) {
 		err = errors.Join(err, e)
 	}

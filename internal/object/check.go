@@ -100,6 +100,10 @@ func (s *set) add(rec Record) {
 // references judges what an object says of others.
 func (s *set) references(rec Record, v any) {
 	switch v := v.(type) {
+	case *Target:
+		if m := s.mountOf(rec, v.Mount); m != nil && m.Type != MountBroker {
+			s.bad(rec, "mount", fmt.Sprintf("mount %q is of type %s", v.Mount, m.Type), `a target belongs to a mount of type "broker"`)
+		}
 	case *Mount:
 		if v.Type == MountVault && v.Target != "" {
 			s.targetOf(rec, v.Target, func(t *Target) bool { return t.Type == TargetVault }, "a mount passes on to a target of type vault")
@@ -138,6 +142,7 @@ func (s *set) staticRole(rec Record, r *StaticRole) {
 		return
 	}
 	s.targetOf(rec, r.Target, func(t *Target) bool { return t.Type != TargetVault }, "an account stays on a target of type postgres")
+	s.belongs(rec, r.Target, r.Mount)
 	if t, ok := s.decoded[key{KindTarget, r.Target}].(*Target); ok && r.Username != "" && t.Username == r.Username {
 		s.bad(rec, "username", fmt.Sprintf("as %q Bailiff itself works on target %q", r.Username, r.Target), "its password is changed with rotate-root")
 	}
@@ -159,6 +164,14 @@ func (s *set) producer(rec Record, p *Producer) {
 	}
 	if p.Target != "" {
 		s.targetOf(rec, p.Target, func(t *Target) bool { return t.Type != TargetVault }, "credentials are made on a target of type postgres")
+		s.belongs(rec, p.Target, p.Mount)
+	}
+}
+
+// belongs refuses a role on a target that belongs to another mount.
+func (s *set) belongs(rec Record, target, mount string) {
+	if t, ok := s.decoded[key{KindTarget, target}].(*Target); ok && t.Mount != "" && t.Mount != mount {
+		s.bad(rec, "target", fmt.Sprintf("target %q belongs to mount %q", target, t.Mount), "declare another target for this mount")
 	}
 }
 
