@@ -31,7 +31,12 @@ func run(ctx context.Context, out *screen, keep bool) error {
 		return err
 	}
 	defer env.Close()
-	d := &demo{ctx: ctx, env: env, out: out}
+	home, err := env.NewDir("demo", nil)
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(home)
+	d := &demo{ctx: ctx, env: env, out: out, home: home}
 	if err := d.play(); err != nil {
 		return err
 	}

@@ -36,10 +36,6 @@ const databasePassword = "demo-bailiff-on-postgres"
 // setUp starts the servers as somebody would find them before Bailiff comes, and Bailiff, which knows nothing yet.
 func (d *demo) setUp() error {
 	d.out.chapter("Setting the stage")
-	var err error
-	if d.home, err = d.env.NewDir("demo", nil); err != nil {
-		return err
-	}
 	if err := d.startServers(); err != nil {
 		return err
 	}
