@@ -18,6 +18,7 @@ type process struct {
 	point atomic.Value // string: where to die; "" nowhere
 	died  chan struct{}
 	once  sync.Once
+	moves atomic.Int64 // how many it makes before it dies; 0: any number
 }
 
 func newProcess() *process {
@@ -43,7 +44,12 @@ var errDead = errors.New("the process is dead")
 
 // store and catalog are those of the process: dead with it.
 func (p *process) store(s broker.Store) broker.Store {
-	return &gatedStore{Store: s, refuse: func(string) bool { return p.dead.Load() }}
+	return &gatedStore{Store: s, refuse: func(write string) bool {
+		if write == "move" && p.moves.Load() > 0 && p.moves.Add(-1) == 0 {
+			p.kill()
+		}
+		return p.dead.Load()
+	}}
 }
 
 type mortalCatalog struct {
