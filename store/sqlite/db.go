@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"modernc.org/sqlite"
 
@@ -56,6 +57,7 @@ type DB struct {
 	sealer atomic.Pointer[seal.Sealer]
 	broken atomic.Pointer[error]
 	stmts  sync.Map // query text → *sql.Stmt of reads
+	claims claims
 
 	mu     sync.Mutex // guards closed and adding to begun
 	closed bool
@@ -66,9 +68,12 @@ type DB struct {
 }
 
 var (
-	_ broker.Store      = (*DB)(nil)
-	_ object.Store      = (*DB)(nil)
-	_ identity.KeyStore = (*DB)(nil)
+	_ broker.Store       = (*DB)(nil)
+	_ broker.Claimer     = (*DB)(nil)
+	_ broker.Counter     = (*DB)(nil)
+	_ broker.Revocations = (*DB)(nil)
+	_ object.Store       = (*DB)(nil)
+	_ identity.KeyStore  = (*DB)(nil)
 )
 
 // Open opens the store, makes it where there is none, and brings its schema up to date. It fails with ErrInUse where
@@ -85,7 +90,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the store %s: %w", path, err)
 	}
-	db := &DB{path: path, log: c.Logger, lock: lock}
+	db := &DB{path: path, log: c.Logger, lock: lock, claims: claims{until: map[string]time.Time{}}}
 	if db.log == nil {
 		db.log = slog.New(slog.DiscardHandler)
 	}

@@ -39,7 +39,7 @@ func ReaderExec(ctx context.Context, db *DB, statement string) error {
 
 // ReadRows reads a few rows and calls each for every one.
 func ReadRows(ctx context.Context, db *DB, each func()) error {
-	return db.query(ctx, func(scan func(...any) error) error { each(); return nil }, "SELECT state FROM lease_counts")
+	return db.query(ctx, func(scan func(...any) error) error { each(); return nil }, "VALUES (1), (2), (3), (4), (5)")
 }
 
 // Plan is what SQLite says of how it finds the rows of a query.

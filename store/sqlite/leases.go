@@ -10,25 +10,28 @@ import (
 	"github.com/bailiff-secrets/bailiff/broker"
 )
 
-const leaseColumns = `seq, id, mount, role, producer, target, identity, access_id, request_id, principal, max_expires_at,
-intent_deadline, data, state, issued_at, expires_at, next_at, attempt, cause, error`
+const leaseColumns = `seq, id, mount, role, producer, target, identity, access_id, request_id, principal, token, outlives, share_key,
+max_expires_at, intent_deadline, data, state, issued_at, expires_at, next_at, attempt, cause, error, holders, version`
 
-const addLease = `INSERT INTO leases (seq, id, mount, role, producer, target, identity, access_id, request_id, principal, max_expires_at,
-intent_deadline, data, open, state, issued_at, expires_at, next_at, attempt, cause, error)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`
+const addLease = `INSERT INTO leases (seq, id, mount, role, producer, target, identity, access_id, request_id, principal, token, outlives,
+share_key, max_expires_at, intent_deadline, data, open, state, issued_at, expires_at, next_at, end_at, attempt, cause, error, holders, version)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1) ON CONFLICT (id) DO NOTHING`
 
-// A lease that stays open leaves the column open alone, so that the indexes with it needn't be written.
+// A statement names the columns of those indexes alone that a move of its kind may change, so that the others needn't be
+// written. end_at stays what it was at the first move towards the end.
 const (
-	moveLease = `UPDATE leases SET state = ?, issued_at = ?, expires_at = ?, next_at = ?, attempt = ?, cause = ?, error = ?
-WHERE id = ? AND state IN (?, ?, ?, ?, ?)`
-	endLease = `UPDATE leases SET open = 0, state = ?, issued_at = ?, expires_at = ?, next_at = ?, attempt = ?, cause = ?, error = ?
-WHERE id = ? AND state IN (?, ?, ?, ?, ?)`
+	setLease = `state = ?, issued_at = ?, expires_at = ?, next_at = ?, attempt = ?, cause = ?, error = ?, holders = ?, version = version + 1,
+end_at = CASE WHEN state IN ('revoking', 'stuck') THEN coalesce(end_at, ?) ELSE ? END`
+	moveLease = "UPDATE leases SET " + setLease + " WHERE id = ? AND version = ? AND state IN (?, ?, ?, ?, ?, ?)"
+	endLease  = "UPDATE leases SET open = 0, " + setLease + " WHERE id = ? AND version = ? AND state IN (?, ?, ?, ?, ?, ?)"
+	handLease = "UPDATE leases SET open = ?, " + setLease + `, max_expires_at = ?, identity = ?, access_id = ?, request_id = ?, token = ?,
+outlives = ?, share_key = ? WHERE id = ? AND version = ? AND state = 'pooled'`
 )
 
-// openStates are the states of a lease that is not over; with Revoked, they are all.
-var openStates = [...]broker.State{broker.Pending, broker.Active, broker.Revoking, broker.Stuck}
+// states are all that a lease can be in.
+var states = [...]broker.State{broker.Pooled, broker.Pending, broker.Active, broker.Revoking, broker.Stuck, broker.Revoked}
 
-// Insert adds a lease and sets its Seq. It fails with ErrExists where the ID is not new.
+// Insert adds a lease and sets its Seq and Version. It fails with ErrExists where the ID is not new.
 func (db *DB) Insert(ctx context.Context, l *broker.Lease) error {
 	if err := checkState(l.State); err != nil {
 		return err
@@ -41,8 +44,9 @@ func (db *DB) Insert(ctx context.Context, l *broker.Lease) error {
 	err = db.write(ctx, func(x *tx) error {
 		seq = x.nextSeq()
 		n, err := x.exec(addLease, seq, l.ID, l.Mount, l.Role, l.Producer, l.Target, l.Identity, l.AccessID, l.RequestID, l.Principal,
-			stamp(l.MaxExpiresAt), stamp(l.IntentDeadline), data, l.State != broker.Revoked,
-			string(l.State), stamp(l.IssuedAt), stamp(l.ExpiresAt), stamp(l.NextAt), l.Attempt, string(l.Cause), l.Error)
+			l.Token, l.Outlives, l.ShareKey, stamp(l.MaxExpiresAt), stamp(l.IntentDeadline), data, l.State != broker.Revoked,
+			string(l.State), stamp(l.IssuedAt), stamp(l.ExpiresAt), stamp(l.NextAt), stamp(endAt(l)), l.Attempt, string(l.Cause), l.Error,
+			l.Holders)
 		if err == nil && n == 0 {
 			return ErrExists
 		}
@@ -51,45 +55,72 @@ func (db *DB) Insert(ctx context.Context, l *broker.Lease) error {
 	if err != nil {
 		return fmt.Errorf("keeping the lease %s: %w", l.ID, err)
 	}
-	l.Seq = seq
+	l.Seq, l.Version = seq, 1
 	return nil
 }
 
-// Move writes l's mutable fields where the stored state is one of from; ErrStale otherwise, ErrNoLease where there is none.
-// Nothing moves a revoked lease back, even where from names it.
+// Move writes l's mutable fields where the stored state is one of from and the stored version is l's, and increases
+// l.Version; ErrStale otherwise, ErrNoLease where there is none. Nothing moves a revoked lease back, even where from names
+// it. It ends a claim.
 func (db *DB) Move(ctx context.Context, l *broker.Lease, from ...broker.State) error {
 	if err := checkState(l.State); err != nil {
 		return err
+	}
+	err := db.write(ctx, func(x *tx) error { return move(x, l, from) })
+	if err != nil {
+		return fmt.Errorf("moving the lease %s to %s: %w", l.ID, l.State, err)
+	}
+	l.Version++
+	db.claims.end(l.ID)
+	return nil
+}
+
+// move is Move within a transaction.
+func move(x *tx, l *broker.Lease, from []broker.State) error {
+	set := []any{string(l.State), stamp(l.IssuedAt), stamp(l.ExpiresAt), stamp(l.NextAt), l.Attempt, string(l.Cause), l.Error, l.Holders,
+		stamp(endAt(l)), stamp(endAt(l))}
+	if l.State != broker.Pooled && slices.Contains(from, broker.Pooled) {
+		args := slices.Concat([]any{l.State != broker.Revoked}, set, []any{stamp(l.MaxExpiresAt), l.Identity, l.AccessID, l.RequestID,
+			l.Token, l.Outlives, l.ShareKey, l.ID, l.Version})
+		if n, err := x.exec(handLease, args...); err != nil || n > 0 {
+			return err
+		}
 	}
 	query := moveLease
 	if l.State == broker.Revoked {
 		query = endLease
 	}
-	args := []any{string(l.State), stamp(l.IssuedAt), stamp(l.ExpiresAt), stamp(l.NextAt), l.Attempt, string(l.Cause), l.Error, l.ID}
-	for _, s := range append(openStates[:], broker.Revoked) {
+	args := append(set, l.ID, l.Version)
+	for _, s := range states {
 		if !slices.Contains(from, s) || (s == broker.Revoked && l.State != broker.Revoked) {
 			s = "" // no lease is in it
 		}
 		args = append(args, string(s))
 	}
-	err := db.write(ctx, func(x *tx) error {
-		n, err := x.exec(query, args...)
-		if err != nil || n > 0 {
-			return err
-		}
-		found, err := x.exists("SELECT 1 FROM leases WHERE id = ?", l.ID)
-		if err != nil {
-			return err
-		}
-		if !found {
-			return broker.ErrNoLease
-		}
-		return broker.ErrStale
-	})
-	if err != nil {
-		return fmt.Errorf("moving the lease %s to %s: %w", l.ID, l.State, err)
+	n, err := x.exec(query, args...)
+	if err != nil || n > 0 {
+		return err
 	}
-	return nil
+	found, err := x.exists("SELECT 1 FROM leases WHERE id = ?", l.ID)
+	if err == nil && !found {
+		return broker.ErrNoLease
+	}
+	if err == nil {
+		return broker.ErrStale
+	}
+	return err
+}
+
+// endAt is when a lease that is to be revoked should have been: when it is due for the first time, or when it expires where
+// that is earlier. It is zero for others.
+func endAt(l *broker.Lease) time.Time {
+	switch {
+	case l.State != broker.Revoking && l.State != broker.Stuck:
+		return time.Time{}
+	case l.NextAt.IsZero() || !l.ExpiresAt.IsZero() && l.ExpiresAt.Before(l.NextAt):
+		return l.ExpiresAt
+	}
+	return l.NextAt
 }
 
 // Lease finds one by its ID, in any state; ErrNoLease where there is none.
@@ -116,43 +147,22 @@ func (db *DB) Due(ctx context.Context, now time.Time, limit int) ([]*broker.Leas
 	return found, nil
 }
 
-// Counts is how many leases are in each state, and since when the one that is most overdue is due: zero where none is.
-// It costs the same however many leases there are.
-func (db *DB) Counts(ctx context.Context) (counts map[broker.State]int, overdue time.Time, err error) {
-	counts = map[broker.State]int{}
-	err = db.query(ctx, func(scan func(...any) error) error {
-		var state broker.State
-		var n int
-		if err := scan(&state, &n); err != nil {
-			return err
-		}
-		counts[state] = n
-		return nil
-	}, "SELECT state, n FROM lease_counts")
-	if err == nil {
-		err = db.query(ctx, func(scan func(...any) error) error { return scan((*stamp)(&overdue)) },
-			"SELECT next_at FROM leases INDEXED BY leases_due WHERE open = 1 AND next_at IS NOT NULL ORDER BY next_at LIMIT 1")
-	}
-	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("counting leases: %w", err)
-	}
-	if overdue.After(time.Now()) {
-		overdue = time.Time{}
-	}
-	return counts, overdue, nil
-}
-
 // leases runs a query of leaseColumns. A lease whose data can't be opened is given without it and logged: it must still end
 // on time, which needs its data only where its role is gone, and it must not hide those behind it.
 func (db *DB) leases(ctx context.Context, query string, args ...any) ([]*broker.Lease, error) {
+	return db.leasesBut(ctx, nil, query, args...)
+}
+
+// leasesBut is leases without those whose ID leave names.
+func (db *DB) leasesBut(ctx context.Context, leave func(id string) bool, query string, args ...any) ([]*broker.Lease, error) {
 	var found []*broker.Lease
 	err := db.query(ctx, func(scan func(...any) error) error {
 		l := &broker.Lease{}
 		var sealed []byte
 		err := scan(&l.Seq, &l.ID, &l.Mount, &l.Role, &l.Producer, &l.Target, &l.Identity, &l.AccessID, &l.RequestID, &l.Principal,
-			(*stamp)(&l.MaxExpiresAt), (*stamp)(&l.IntentDeadline), &sealed,
-			&l.State, (*stamp)(&l.IssuedAt), (*stamp)(&l.ExpiresAt), (*stamp)(&l.NextAt), &l.Attempt, &l.Cause, &l.Error)
-		if err != nil {
+			&l.Token, &l.Outlives, &l.ShareKey, (*stamp)(&l.MaxExpiresAt), (*stamp)(&l.IntentDeadline), &sealed,
+			&l.State, (*stamp)(&l.IssuedAt), (*stamp)(&l.ExpiresAt), (*stamp)(&l.NextAt), &l.Attempt, &l.Cause, &l.Error, &l.Holders, &l.Version)
+		if err != nil || leave != nil && leave(l.ID) {
 			return err
 		}
 		l.Data, err = db.unseal(sealed, dataPlace(l.ID))
@@ -172,7 +182,7 @@ func (db *DB) leases(ctx context.Context, query string, args ...any) ([]*broker.
 func dataPlace(id string) string { return "leases|" + id + "|data" }
 
 func checkState(s broker.State) error {
-	if s == broker.Revoked || slices.Contains(openStates[:], s) {
+	if slices.Contains(states[:], s) {
 		return nil
 	}
 	return fmt.Errorf("there is no state of a lease named %q", s)

@@ -87,7 +87,7 @@ func TestCounts(t *testing.T) {
 	k := openKept(t)
 	wantCounts := func(overdue time.Time, want map[broker.State]int) {
 		t.Helper()
-		for _, s := range []broker.State{broker.Pending, broker.Active, broker.Revoking, broker.Stuck, broker.Revoked} {
+		for _, s := range []broker.State{broker.Pooled, broker.Pending, broker.Active, broker.Revoking, broker.Stuck, broker.Revoked} {
 			want[s] += 0
 		}
 		got, at, err := k.Counts(t.Context())

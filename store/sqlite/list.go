@@ -22,9 +22,19 @@ func (db *DB) List(ctx context.Context, f broker.Filter) ([]*broker.Lease, error
 	return found, nil
 }
 
-// listQuery writes the query for f. The index is named, because SQLite knows too little about the values to choose: the one
-// for the narrowest of the fields that f has. There are few texts, whatever the values are.
+// listQuery writes the query for f.
 func listQuery(f broker.Filter) (query string, args []any) {
+	from, args := listFrom(f)
+	limit := f.Limit
+	if limit <= 0 {
+		limit = defaultLimit
+	}
+	return "SELECT " + leaseColumns + from + " ORDER BY seq LIMIT ?", append(args, limit)
+}
+
+// listFrom writes what chooses the leases of f. The index is named, because SQLite knows too little about the values to
+// choose: the one for the narrowest of the fields that f has. There are few texts, whatever the values are.
+func listFrom(f broker.Filter) (query string, args []any) {
 	open, revoked := wanted(f.States)
 	var where []string
 	add := func(term string, values ...any) {
@@ -58,29 +68,37 @@ func listQuery(f broker.Filter) (query string, args []any) {
 		add("cause = ?", string(f.Cause))
 		add("cause <> ''")
 	}
+	if f.Producer != "" {
+		add("producer = ?", f.Producer)
+	}
+	if f.Token != "" {
+		add("token = ?", f.Token)
+		add("token <> ''")
+	}
+	if f.ShareKey != "" {
+		add("share_key = ?", f.ShareKey)
+		add("share_key <> ''")
+	}
 	if len(f.States) > 0 {
-		all := append(openStates[:], broker.Revoked)
-		for i, s := range all {
+		for _, s := range states {
 			if !slices.Contains(f.States, s) {
-				all[i] = ""
+				s = ""
 			}
-			args = append(args, string(all[i]))
+			args = append(args, string(s))
 		}
-		where = append(where, "state IN (?, ?, ?, ?, ?)")
+		where = append(where, "state IN (?, ?, ?, ?, ?, ?)")
 	}
 	add("seq > ?", f.AfterSeq)
-	limit := f.Limit
-	if limit <= 0 {
-		limit = defaultLimit
-	}
-	query = "SELECT " + leaseColumns + " FROM leases" + listIndex(f, open && !revoked) +
-		" WHERE " + strings.Join(where, " AND ") + " ORDER BY seq LIMIT ?"
-	return query, append(args, limit)
+	return " FROM leases" + listIndex(f, open && !revoked) + " WHERE " + strings.Join(where, " AND "), args
 }
 
 // listIndex names the index to use.
 func listIndex(f broker.Filter, openOnly bool) string {
 	switch {
+	case f.ShareKey != "":
+		return " INDEXED BY leases_share"
+	case f.Token != "":
+		return " INDEXED BY leases_token"
 	case f.Cause != "":
 		return " INDEXED BY leases_cause"
 	case f.Identity != "":

@@ -278,7 +278,7 @@ func TestFullDiskIsNotTheEnd(t *testing.T) {
 		t.Errorf("the store is broken: %v", err)
 	}
 	small := lease("small")
-	small.State = broker.Revoked // what ends credentials must still go on
+	small.Version, small.State = 1, broker.Revoked // what ends credentials must still go on
 	if err := db.Move(t.Context(), small, broker.Pending); err != nil {
 		t.Errorf("moving a lease on a full disk: %v", err)
 	}

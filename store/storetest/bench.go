@@ -24,10 +24,11 @@ func Benchmark(b *testing.B, open Open) {
 			s := open(b)
 			const n = 20_000
 			measureOnce(b, n, 256, func(i int64) error { return s.Insert(b.Context(), benchLease(i)) })
+			versions := make([]atomic.Int64, n)
 			b.ResetTimer()
 			measure(b, s, writers, func(i int64) error {
 				l := benchLease(i%n + 1)
-				l.State, l.Attempt = broker.Active, int(i)
+				l.State, l.Attempt, l.Version = broker.Active, int(i), versions[i%n].Add(1)
 				return s.Move(b.Context(), l, broker.Pending, broker.Active)
 			})
 		})

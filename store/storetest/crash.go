@@ -149,7 +149,7 @@ func (a *acknowledged) check(t *testing.T, s Store) {
 	for _, l := range all {
 		there[l.ID] = l.State
 		want := crashLease(l.ID)
-		want.Seq, want.State = l.Seq, l.State
+		want.Seq, want.State, want.Version = l.Seq, l.State, int64(order[l.State])
 		if d := diff(l, want); d != "" {
 			t.Errorf("lease %s is there in part (-got +want):\n%s", l.ID, d)
 		}

@@ -19,6 +19,8 @@ func leaseTests() map[string]func(*testing.T, Store) {
 		"seq grows with every insert":                    leaseSeqGrows,
 		"a move writes the mutable fields and no others": moveWritesMutable,
 		"a move starts from the states it names":         moveNamesStates,
+		"a move starts from the version it read":         moveNamesVersion,
+		"versions count from one":                        versionsCount,
 		"a revoked lease never goes back":                revokedStays,
 		"what is not there is ErrNoLease":                noLease,
 		"an unknown state is refused":                    unknownState,
@@ -67,8 +69,8 @@ func leaseIDIsTaken(t *testing.T, s Store) {
 		if err := s.Insert(t.Context(), again); err == nil {
 			t.Errorf("the id of a lease that is %s was taken again", state)
 		}
-		if again.Seq != 0 {
-			t.Errorf("a failed insert set Seq to %d", again.Seq)
+		if again.Seq != 0 || again.Version != 0 {
+			t.Errorf("a failed insert set Seq to %d and Version to %d", again.Seq, again.Version)
 		}
 		wantLease(t, s, l)
 	}
@@ -89,19 +91,24 @@ func moveWritesMutable(t *testing.T, s Store) {
 	l := insert(t, s, newLease("x"))
 	bystander := insert(t, s, newLease("y"))
 	l.State, l.IssuedAt, l.ExpiresAt, l.NextAt = broker.Active, epoch().Add(1), epoch().Add(2), epoch().Add(3)
-	l.Attempt, l.Cause, l.Error = 4, broker.Unreachable, "no route"
+	l.Attempt, l.Cause, l.Error, l.Holders = 4, broker.Unreachable, "no route", 3
 	changed := *l
 	changed.Mount, changed.Role, changed.Producer, changed.Target, changed.Identity = "m/", "r", "p", "t", "i"
 	changed.AccessID, changed.RequestID, changed.Principal, changed.Data = "a", "q", "n", []byte("other")
 	changed.MaxExpiresAt, changed.IntentDeadline = epoch().Add(5), epoch().Add(6)
+	changed.Token, changed.Outlives, changed.ShareKey, changed.Seq = "o", false, "k", 7
 	if err := s.Move(t.Context(), &changed, broker.Pending); err != nil {
 		t.Fatal(err)
+	}
+	l.Version++
+	if changed.Version != l.Version {
+		t.Errorf("got version %d after a move, want %d", changed.Version, l.Version)
 	}
 	wantLease(t, s, l)
 	wantLease(t, s, bystander)
 
 	l.State, l.IssuedAt, l.ExpiresAt, l.NextAt = broker.Revoked, time.Time{}, time.Time{}, time.Time{}
-	l.Attempt, l.Cause, l.Error = 0, "", ""
+	l.Attempt, l.Cause, l.Error, l.Holders = 0, "", "", 0
 	if err := s.Move(t.Context(), l, broker.Active, broker.Revoking); err != nil {
 		t.Fatal(err)
 	}
@@ -130,13 +137,51 @@ func moveNamesStates(t *testing.T, s Store) {
 			if !errors.Is(err, broker.ErrStale) {
 				t.Errorf("from %q, stored %s: got %v, want ErrStale", from, stored, err)
 			}
+			if l.Version != before.Version {
+				t.Errorf("a failed move set Version to %d", l.Version)
+			}
 			wantLease(t, s, &before)
 		}
 	}
 }
 
+func moveNamesVersion(t *testing.T, s Store) {
+	l := insert(t, s, newLease("x", inState(broker.Active)))
+	for range 2 {
+		if err := s.Move(t.Context(), l, broker.Active); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, version := range []int64{-1, 0, 1, 2, 4} {
+		other := *l
+		other.Version, other.State = version, broker.Revoking
+		if err := s.Move(t.Context(), &other, allStates()...); !errors.Is(err, broker.ErrStale) || other.Version != version {
+			t.Errorf("version %d of 3: got %v and version %d, want ErrStale", version, err, other.Version)
+		}
+	}
+	wantLease(t, s, l)
+}
+
+func versionsCount(t *testing.T, s Store) {
+	l := newLease("x")
+	l.Version = 9
+	insert(t, s, l)
+	for want := range int64(5) {
+		if l.Version != want+1 {
+			t.Errorf("got version %d, want %d", l.Version, want+1)
+		}
+		wantLease(t, s, l)
+		if err := s.Move(t.Context(), l, broker.Pending); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func revokedStays(t *testing.T, s Store) {
-	for _, to := range allStates()[:4] {
+	for _, to := range allStates() {
+		if to == broker.Revoked {
+			continue
+		}
 		l := insert(t, s, newLease("l-"+string(to), inState(broker.Revoked)))
 		back := *l
 		back.State = to

@@ -36,6 +36,7 @@ func listed(t testing.TB, s Store) {
 	} {
 		insert(t, s, newLease(l.mount+"creds/"+l.role+"/"+l.id, func(x *broker.Lease) {
 			x.Mount, x.Role, x.Target, x.Identity, x.State, x.Cause = l.mount, l.role, l.target, l.identity, l.state, l.cause
+			x.Producer, x.Token, x.ShareKey = "made by "+l.target, "token of "+l.identity, l.mount+l.identity
 		}))
 	}
 }
@@ -56,6 +57,16 @@ func listFilters(t *testing.T, s Store) {
 		{"mount", broker.Filter{Mount: "db/"}, "123"},
 		{"mount and role", broker.Filter{Mount: "db/", Role: "app"}, "12"},
 		{"role", broker.Filter{Role: "app"}, "1247"},
+		{"producer", broker.Filter{Producer: "made by pg2"}, "47"},
+		{"producer, by its whole name", broker.Filter{Producer: "made by"}, ""},
+		{"token", broker.Filter{Token: "token of ci"}, "134"},
+		{"token, by its whole name", broker.Filter{Token: "token of c"}, ""},
+		{"token and state", broker.Filter{Token: "token of ci", States: []broker.State{broker.Stuck}}, "4"},
+		{"all of a token", broker.Filter{Token: "token of ci", States: allStates()}, "1345"},
+		{"revoked of a token", broker.Filter{Token: "token of ann", States: revoked}, "6"},
+		{"share key", broker.Filter{ShareKey: "db/ci"}, "13"},
+		{"all of a share key", broker.Filter{ShareKey: "db/ci", States: allStates()}, "135"},
+		{"share key and token", broker.Filter{ShareKey: "db/ci", Token: "token of ann"}, ""},
 		{"prefix", broker.Filter{Prefix: "db/creds/app/"}, "12"},
 		{"prefix without its end", broker.Filter{Prefix: "db"}, "12347"},
 		{"prefix that is a whole id", broker.Filter{Prefix: "db/creds/app/2"}, "2"},

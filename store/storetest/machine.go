@@ -22,7 +22,8 @@ func RunMachine(t *testing.T, open Open) {
 		m := &machine{real: open(t), model: newModel(), ctx: t.Context(), t: t, seqs: map[int64]int64{}}
 		defer m.close(rt)
 		rt.Repeat(map[string]func(*rapid.T){
-			"insert": m.insert, "move": m.move, "lease": m.lease, "due": m.due, "list": m.list,
+			"insert": m.insert, "move": m.move, "lease": m.lease, "due": m.due, "list": m.list, "claim": m.claim, "count": m.count,
+			"put revocation": m.putRevocation, "update revocation": m.updateRevocation, "revocations": m.revocations,
 			"apply": m.apply, "put key": m.putKey, "delete key": m.deleteKey, "object": m.object, "reopen": m.reopen,
 		})
 		if d, err := compare(m.ctx, m.real, m.model); err != nil || d != "" {
@@ -50,7 +51,7 @@ func (m *machine) close(rt *rapid.T) {
 
 // class is what callers ask of an error.
 func class(err error) string {
-	for _, e := range []error{broker.ErrNoLease, broker.ErrStale, object.ErrConflict, object.ErrNotFound} {
+	for _, e := range []error{broker.ErrNoLease, broker.ErrStale, broker.ErrNoRevocation, object.ErrConflict, object.ErrNotFound} {
 		if errors.Is(err, e) {
 			return e.Error()
 		}
@@ -94,6 +95,9 @@ func drawLease(rt *rapid.T) *broker.Lease {
 		ID: drawID(rt), Mount: draw(rt, "mount", "db/", "db2/"), Role: draw(rt, "role", "app", "é"), Target: draw(rt, "target", "pg", "pg2"),
 		Identity: draw(rt, "identity", "ci", "ann"), State: draw(rt, "state", allStates()...),
 		ExpiresAt: drawTime(rt, "expires"), NextAt: drawTime(rt, "next"), IssuedAt: drawTime(rt, "issued"), MaxExpiresAt: drawTime(rt, "max"),
+		Producer: draw(rt, "producer", "postgres", "p"), Token: draw(rt, "token", "", "t-1", "t-2"), Outlives: rapid.Bool().Draw(rt, "outlives"),
+		Holders: rapid.IntRange(0, 3).Draw(rt, "holders"), ShareKey: draw(rt, "share key", "", "s-1"),
+		Version: int64(rapid.IntRange(0, 3).Draw(rt, "version")),
 		Attempt: rapid.IntRange(0, 9).Draw(rt, "attempt"), Cause: draw(rt, "cause", "", broker.Unreachable, broker.OwnsObjects),
 		Error: draw(rt, "error", "", "no route"), Data: rapid.SliceOfN(rapid.Byte(), 0, 9).Draw(rt, "data"),
 	}
@@ -115,8 +119,15 @@ func (m *machine) insert(rt *rapid.T) {
 
 func (m *machine) move(rt *rapid.T) {
 	l := drawLease(rt)
+	if stored := m.model.find(l.ID); stored != nil && rapid.IntRange(0, 3).Draw(rt, "read before") > 0 {
+		l.Version = stored.Version
+	}
+	other := copyLease(l)
 	from := rapid.SliceOfN(rapid.SampledFrom(allStates()), 0, 4).Draw(rt, "from")
-	sameError(rt, m.real.Move(m.ctx, l, from...), m.model.Move(m.ctx, l, from...))
+	sameError(rt, m.real.Move(m.ctx, l, from...), m.model.Move(m.ctx, other, from...))
+	if l.Version != other.Version {
+		rt.Fatalf("the store says that the version is %d, the model %d", l.Version, other.Version)
+	}
 }
 
 func (m *machine) lease(rt *rapid.T) {
@@ -141,6 +152,7 @@ func (m *machine) list(rt *rapid.T) {
 	f := broker.Filter{
 		Prefix:   draw(rt, "prefix", "", "", "db", "db/creds/ap", "db/creds/ap_", "db/creds/é", "日"),
 		Identity: draw(rt, "identity", "", "", "ci"), Target: draw(rt, "target", "", "", "pg"), Mount: draw(rt, "mount", "", "", "db/"),
+		Producer: draw(rt, "producer", "", "", "p"), Token: draw(rt, "token", "", "", "t-1"), ShareKey: draw(rt, "share key", "", "", "s-1"),
 		Role: draw(rt, "role", "", "", "app"), Cause: draw(rt, "cause", "", "", broker.Unreachable),
 		States: rapid.SliceOfN(rapid.SampledFrom(allStates()), 0, 4).Draw(rt, "states"),
 		Limit:  rapid.IntRange(0, 3).Draw(rt, "limit"), AfterSeq: int64(rapid.IntRange(0, 3).Draw(rt, "after")),
@@ -219,4 +231,7 @@ func (m *machine) reopen(rt *rapid.T) {
 		rt.Skip("not now")
 	}
 	m.real = r.Reopen(m.t)
+	if m.keepsNoClaims() {
+		clear(m.model.claims)
+	}
 }

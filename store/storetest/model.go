@@ -22,6 +22,9 @@ import (
 type model struct {
 	mu      sync.Mutex // guards all below
 	leases  []*broker.Lease
+	ends    map[string]time.Time // when leases that are to be revoked should have been, by ID
+	claims  map[string]time.Time // until when leases are claimed, by ID
+	many    []*broker.Revocation
 	objects map[objectName]object.Record
 	keys    map[string]identity.Key
 }
@@ -32,7 +35,10 @@ type objectName struct {
 }
 
 func newModel() *model {
-	return &model{objects: map[objectName]object.Record{}, keys: map[string]identity.Key{}}
+	return &model{
+		objects: map[objectName]object.Record{}, keys: map[string]identity.Key{},
+		ends: map[string]time.Time{}, claims: map[string]time.Time{},
+	}
 }
 
 var errModel = errors.New("refused by the model")
@@ -46,8 +52,9 @@ func (m *model) Insert(ctx context.Context, l *broker.Lease) error {
 	if m.find(l.ID) != nil || !slices.Contains(allStates(), l.State) {
 		return errModel
 	}
-	l.Seq = int64(len(m.leases) + 1)
+	l.Seq, l.Version = int64(len(m.leases)+1), 1
 	m.leases = append(m.leases, copyLease(l))
+	m.keepEnd(l)
 	return nil
 }
 
@@ -64,13 +71,37 @@ func (m *model) Move(ctx context.Context, l *broker.Lease, from ...broker.State)
 	switch {
 	case x == nil:
 		return broker.ErrNoLease
-	case !slices.Contains(from, x.State), x.State == broker.Revoked && l.State != broker.Revoked:
+	case !slices.Contains(from, x.State), x.State == broker.Revoked && l.State != broker.Revoked, x.Version != l.Version:
 		return broker.ErrStale
 	}
+	l.Version++
 	in := copyLease(l)
+	if x.State == broker.Pooled && l.State != broker.Pooled {
+		x.MaxExpiresAt, x.Identity, x.AccessID, x.RequestID = in.MaxExpiresAt, in.Identity, in.AccessID, in.RequestID
+		x.Token, x.Outlives, x.ShareKey = in.Token, in.Outlives, in.ShareKey
+	}
 	x.State, x.IssuedAt, x.ExpiresAt, x.NextAt = in.State, in.IssuedAt, in.ExpiresAt, in.NextAt
-	x.Attempt, x.Cause, x.Error = in.Attempt, in.Cause, in.Error
+	x.Attempt, x.Cause, x.Error, x.Holders, x.Version = in.Attempt, in.Cause, in.Error, in.Holders, in.Version
+	m.keepEnd(x)
+	delete(m.claims, x.ID)
 	return nil
+}
+
+// keepEnd notes when a lease that is to be revoked should have been, at the first move towards it.
+func (m *model) keepEnd(l *broker.Lease) {
+	at, kept := m.ends[l.ID]
+	switch {
+	case l.State != broker.Revoking && l.State != broker.Stuck:
+		delete(m.ends, l.ID)
+		return
+	case kept && !at.IsZero():
+		return
+	}
+	at = l.NextAt
+	if at.IsZero() || !l.ExpiresAt.IsZero() && l.ExpiresAt.Before(at) {
+		at = l.ExpiresAt
+	}
+	m.ends[l.ID] = at
 }
 
 func (m *model) Lease(ctx context.Context, id string) (*broker.Lease, error) {
@@ -86,11 +117,130 @@ func (m *model) Lease(ctx context.Context, id string) (*broker.Lease, error) {
 }
 
 func (m *model) Due(ctx context.Context, now time.Time, limit int) ([]*broker.Lease, error) {
-	due, err := m.choose(ctx, func(l *broker.Lease) bool {
-		return l.State != broker.Revoked && !l.NextAt.IsZero() && !l.NextAt.After(now)
-	})
+	due, err := m.choose(ctx, func(l *broker.Lease) bool { return isDue(l, now) })
 	slices.SortStableFunc(due, func(a, b *broker.Lease) int { return a.NextAt.Compare(b.NextAt) })
 	return due[:min(len(due), max(limit, 0))], err
+}
+
+func isDue(l *broker.Lease, now time.Time) bool {
+	return l.State != broker.Revoked && !l.NextAt.IsZero() && !l.NextAt.After(now)
+}
+
+func (m *model) Claim(ctx context.Context, _ string, now, until time.Time, limit int) ([]*broker.Lease, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	due, err := m.look(ctx, func(l *broker.Lease) bool { return isDue(l, now) && !m.claims[l.ID].After(now) })
+	slices.SortStableFunc(due, func(a, b *broker.Lease) int { return a.NextAt.Compare(b.NextAt) })
+	due = due[:min(len(due), max(limit, 0))]
+	for _, l := range due {
+		m.claims[l.ID] = until
+	}
+	return due, err
+}
+
+func (m *model) Open(ctx context.Context, sel broker.Selector, _ int) (int, error) {
+	found, err := m.choose(ctx, func(l *broker.Lease) bool { return l.State != broker.Revoked && sel.Matches(l) })
+	return len(found), err
+}
+
+func (m *model) Tally(ctx context.Context) ([]broker.Tally, error) {
+	open, err := m.choose(ctx, func(l *broker.Lease) bool { return l.State != broker.Revoked })
+	n := map[broker.Tally]int{}
+	for _, l := range open {
+		n[broker.Tally{State: l.State, Target: l.Target, Cause: l.Cause}]++
+	}
+	var lines []broker.Tally
+	for line, n := range n {
+		line.N = n
+		lines = append(lines, line)
+	}
+	sortTally(lines)
+	return lines, err
+}
+
+func sortTally(lines []broker.Tally) {
+	slices.SortFunc(lines, func(a, b broker.Tally) int {
+		return cmp.Or(cmp.Compare(a.State, b.State), cmp.Compare(a.Target, b.Target), cmp.Compare(a.Cause, b.Cause))
+	})
+}
+
+func (m *model) Overdue(ctx context.Context, now time.Time) (oldest time.Time, err error) {
+	_, err = m.choose(ctx, func(l *broker.Lease) bool {
+		at, toEnd := m.ends[l.ID]
+		if !toEnd || at.IsZero() {
+			at = l.NextAt
+		}
+		failed := toEnd && l.Attempt > 0 && !at.IsZero() && !at.After(now)
+		if (isDue(l, now) || failed) && (oldest.IsZero() || at.Before(oldest)) {
+			oldest = at
+		}
+		return false
+	})
+	return oldest, err
+}
+
+func (m *model) PutRevocation(ctx context.Context, r *broker.Revocation) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if m.revocation(r.ID) != nil {
+		return errModel
+	}
+	r.UpTo = int64(len(m.leases))
+	c := *r
+	m.many = append(m.many, &c)
+	return nil
+}
+
+func (m *model) UpdateRevocation(ctx context.Context, r *broker.Revocation) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	x := m.revocation(r.ID)
+	if x == nil {
+		return broker.ErrNoRevocation
+	}
+	x.Cursor, x.Marked, x.Expanded, x.DoneAt, x.Revoked, x.Open, x.Sessions = r.Cursor, r.Marked, r.Expanded, r.DoneAt, r.Revoked, r.Open, r.Sessions
+	return nil
+}
+
+func (m *model) Revocation(ctx context.Context, id string) (*broker.Revocation, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if x := m.revocation(id); x != nil {
+		c := *x
+		return &c, ctx.Err()
+	}
+	return nil, broker.ErrNoRevocation
+}
+
+func (m *model) OpenRevocations(ctx context.Context, limit int) ([]*broker.Revocation, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var open, done []*broker.Revocation
+	for _, x := range m.many {
+		c := *x
+		if c.DoneAt.IsZero() {
+			open = append(open, &c)
+		} else {
+			done = append(done, &c)
+		}
+	}
+	slices.Reverse(done)
+	return append(open, done[:min(len(done), max(limit-len(open), 0))]...), ctx.Err()
+}
+
+func (m *model) revocation(id string) *broker.Revocation {
+	for _, r := range m.many {
+		if r.ID == id {
+			return r
+		}
+	}
+	return nil
 }
 
 func (m *model) List(ctx context.Context, f broker.Filter) ([]*broker.Lease, error) {
@@ -101,7 +251,8 @@ func (m *model) List(ctx context.Context, f broker.Filter) ([]*broker.Lease, err
 			state = slices.Contains(f.States, l.State)
 		}
 		return state && l.Seq > f.AfterSeq && strings.HasPrefix(l.ID, f.Prefix) && is(f.Identity, l.Identity) && is(f.Target, l.Target) &&
-			is(f.Mount, l.Mount) && is(f.Role, l.Role) && is(string(f.Cause), string(l.Cause))
+			is(f.Mount, l.Mount) && is(f.Role, l.Role) && is(string(f.Cause), string(l.Cause)) && is(f.Producer, l.Producer) &&
+			is(f.Token, l.Token) && is(f.ShareKey, l.ShareKey)
 	})
 	limit := f.Limit
 	if limit <= 0 {
@@ -113,6 +264,11 @@ func (m *model) List(ctx context.Context, f broker.Filter) ([]*broker.Lease, err
 func (m *model) choose(ctx context.Context, wanted func(*broker.Lease) bool) ([]*broker.Lease, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.look(ctx, wanted)
+}
+
+// look is choose for who holds mu.
+func (m *model) look(ctx context.Context, wanted func(*broker.Lease) bool) ([]*broker.Lease, error) {
 	var found []*broker.Lease
 	for _, l := range m.leases {
 		if wanted(l) {
@@ -221,6 +377,13 @@ func fill(t testing.TB, s Store, canary string) {
 		t.Fatal(err)
 	}
 	insert(t, s, newLease("over", inState(broker.Revoked)))
+	insert(t, s, newLease("pooled", inState(broker.Pooled)))
+	putRevocation(t, s, "rv-open")
+	done := putRevocation(t, s, "rv-done")
+	done.Expanded, done.DoneAt, done.Marked, done.Cursor = true, epoch(), 2, done.UpTo
+	if err := s.UpdateRevocation(t.Context(), done); err != nil {
+		t.Fatal(err)
+	}
 	o := newObject(object.KindTarget, "größe")
 	o.Secrets = map[string]secret.Value{"token": secret.New(canary), "password": secret.New("p " + canary)}
 	apply(t, s, object.Change{Record: o}, object.Change{Record: newObject(object.KindMount, "secret")})
@@ -240,6 +403,8 @@ func wantSame(t testing.TB, got, want Store) {
 // contents is all that a store holds.
 type contents struct {
 	Leases  []*broker.Lease
+	Tally   []broker.Tally
+	Many    []*broker.Revocation
 	Objects []object.Record
 	Keys    []identity.Key
 }
@@ -247,15 +412,21 @@ type contents struct {
 func compare(ctx context.Context, got, want Store) (string, error) {
 	var both [2]contents
 	for i, s := range []Store{got, want} {
-		var errs [3]error
+		var errs [5]error
 		both[i].Leases, errs[0] = everything(ctx, s, 4)
 		both[i].Objects, errs[1] = s.Objects(ctx)
 		both[i].Keys, errs[2] = s.Keys(ctx)
+		both[i].Tally, errs[3] = s.Tally(ctx)
+		sortTally(both[i].Tally)
+		both[i].Many, errs[4] = s.OpenRevocations(ctx, 1000)
 		if err := errors.Join(errs[:]...); err != nil {
 			return "", err
 		}
 		for _, l := range both[i].Leases {
 			l.Seq = 0
+		}
+		for _, r := range both[i].Many {
+			r.UpTo, r.Cursor = 0, 0
 		}
 	}
 	return diff(both[0], both[1]), nil

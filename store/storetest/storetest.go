@@ -1,6 +1,7 @@
-// Package storetest is the contract of a store as tests. Every store runs all of them: Run for each rule that the
-// comments of broker.Store, object.Store and identity.KeyStore make, RunMachine for sequences that nobody thought of,
-// RunCrash for what is left when the process is killed, and Benchmark for its speed.
+// Package storetest is the contract of a store as tests. Every store runs all of them: Run for each rule that the comments
+// of broker.Store, broker.Claimer, broker.Counter,
+// broker.Revocations, object.Store and identity.KeyStore make, RunMachine for sequences that nobody thought of, RunCrash
+// for what is left when the process is killed, and Benchmark for its speed.
 package storetest
 
 import (
@@ -21,6 +22,9 @@ import (
 // Store is all that Bailiff keeps.
 type Store interface {
 	broker.Store
+	broker.Claimer
+	broker.Counter
+	broker.Revocations
 	object.Store
 	identity.KeyStore
 }
@@ -43,7 +47,8 @@ type (
 // Run runs the contract. Each test has a store of its own.
 func Run(t *testing.T, open Open) {
 	for name, tests := range map[string]map[string]func(*testing.T, Store){
-		"leases": leaseTests(), "listing": listTests(), "objects": objectTests(), "keys": keyTests(),
+		"leases": leaseTests(), "listing": listTests(), "pool": poolTests(), "claims": claimTests(), "counts": countTests(),
+		"revocations": revocationTests(), "objects": objectTests(), "keys": keyTests(),
 		"together": concurrencyTests(), "kept": keptTests(),
 	} {
 		for title, test := range tests {
@@ -59,7 +64,7 @@ func epoch() time.Time { return time.Date(2031, 5, 6, 7, 8, 9, 123456789, time.U
 func newLease(id string, with ...func(*broker.Lease)) *broker.Lease {
 	l := &broker.Lease{
 		ID: id, Mount: "database/", Role: "app", Producer: "postgres", Target: "pg", Identity: "ci", AccessID: "p-1", RequestID: "r-1",
-		Principal: "bl-app-" + id, State: broker.Pending,
+		Principal: "bl-app-" + id, Token: "t-1", Outlives: true, Holders: 1, ShareKey: "s-1", State: broker.Pending,
 		ExpiresAt: epoch().Add(time.Hour), MaxExpiresAt: epoch().Add(24 * time.Hour), IntentDeadline: epoch().Add(time.Minute),
 		NextAt: epoch().Add(time.Minute), Data: []byte("data of " + id),
 	}
@@ -116,7 +121,7 @@ func ids(leases []*broker.Lease) []string {
 
 // allStates lists every state.
 func allStates() []broker.State {
-	return []broker.State{broker.Pending, broker.Active, broker.Revoking, broker.Stuck, broker.Revoked}
+	return []broker.State{broker.Pending, broker.Active, broker.Revoking, broker.Stuck, broker.Pooled, broker.Revoked}
 }
 
 // everything pages through all leases, a few at a time.

@@ -1,0 +1,111 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/bailiff-secrets/bailiff/broker"
+)
+
+const revocationColumns = `id, selector, by, reason, request_id, created_at, up_to, cursor, marked, expanded, done_at, revoked, open, sessions`
+
+const (
+	addRevocation = `INSERT INTO revocations (` + revocationColumns + `)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`
+	setRevocation = `UPDATE revocations SET cursor = ?, marked = ?, expanded = ?, done_at = ?, revoked = ?, open = ?, sessions = ? WHERE id = ?`
+
+	openRevocations = "SELECT " + revocationColumns + " FROM revocations INDEXED BY revocations_open WHERE done_at IS NULL ORDER BY seq"
+	doneRevocations = "SELECT " + revocationColumns + " FROM revocations WHERE done_at IS NOT NULL ORDER BY seq DESC LIMIT ?"
+)
+
+// PutRevocation adds one, and sets UpTo to the largest Seq there is. It fails with ErrExists where the ID is not new.
+func (db *DB) PutRevocation(ctx context.Context, r *broker.Revocation) error {
+	selector, err := json.Marshal(r.Selector)
+	if err != nil {
+		return fmt.Errorf("keeping the revocation %s: %w", r.ID, err)
+	}
+	var upTo int64
+	err = db.write(ctx, func(x *tx) error {
+		upTo, err = lastSeq(context.Background(), x.conn)
+		if err != nil {
+			return err
+		}
+		n, err := x.exec(addRevocation, r.ID, string(selector), r.By, r.Reason, r.RequestID, stamp(r.CreatedAt), upTo,
+			r.Cursor, r.Marked, r.Expanded, stamp(r.DoneAt), r.Revoked, r.Open, r.Sessions)
+		if err == nil && n == 0 {
+			return ErrExists
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("keeping the revocation %s: %w", r.ID, err)
+	}
+	r.UpTo = upTo
+	return nil
+}
+
+// UpdateRevocation writes what has become of one; ErrNoRevocation where there is none.
+func (db *DB) UpdateRevocation(ctx context.Context, r *broker.Revocation) error {
+	changed, err := db.changes(ctx, setRevocation, r.Cursor, r.Marked, r.Expanded, stamp(r.DoneAt), r.Revoked, r.Open, r.Sessions, r.ID)
+	if err == nil && !changed {
+		err = broker.ErrNoRevocation
+	}
+	if err != nil {
+		return fmt.Errorf("keeping the revocation %s: %w", r.ID, err)
+	}
+	return nil
+}
+
+// Revocation finds one; ErrNoRevocation where there is none.
+func (db *DB) Revocation(ctx context.Context, id string) (*broker.Revocation, error) {
+	found, err := db.revocations(ctx, "SELECT "+revocationColumns+" FROM revocations WHERE id = ?", id)
+	if err == nil && len(found) == 0 {
+		err = broker.ErrNoRevocation
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the revocation %s: %w", id, err)
+	}
+	return found[0], nil
+}
+
+// OpenRevocations lists all that are not done, oldest first, and behind them the newest done ones, newest first, up to
+// limit in all.
+func (db *DB) OpenRevocations(ctx context.Context, limit int) ([]*broker.Revocation, error) {
+	found, err := db.revocations(ctx, openRevocations)
+	if err != nil {
+		return nil, fmt.Errorf("listing revocations: %w", err)
+	}
+	if limit <= len(found) {
+		return found, nil
+	}
+	done, err := db.revocations(ctx, doneRevocations, limit)
+	if err != nil {
+		return nil, fmt.Errorf("listing revocations: %w", err)
+	}
+	for _, r := range done {
+		same := func(open *broker.Revocation) bool { return open.ID == r.ID } // it was done between the two
+		if len(found) < limit && !slices.ContainsFunc(found, same) {
+			found = append(found, r)
+		}
+	}
+	return found, nil
+}
+
+// revocations runs a query of revocationColumns.
+func (db *DB) revocations(ctx context.Context, query string, args ...any) ([]*broker.Revocation, error) {
+	var found []*broker.Revocation
+	err := db.query(ctx, func(scan func(...any) error) error {
+		r := &broker.Revocation{}
+		var selector string
+		err := scan(&r.ID, &selector, &r.By, &r.Reason, &r.RequestID, (*stamp)(&r.CreatedAt), &r.UpTo,
+			&r.Cursor, &r.Marked, &r.Expanded, (*stamp)(&r.DoneAt), &r.Revoked, &r.Open, &r.Sessions)
+		if err == nil {
+			err = json.Unmarshal([]byte(selector), &r.Selector)
+		}
+		found = append(found, r)
+		return err
+	}, query, args...)
+	return found, err
+}
