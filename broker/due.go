@@ -23,7 +23,7 @@ func (b *Broker) round(ctx context.Context) (wait time.Duration, err error) {
 	o := offers{sizes: make(map[string][classes]int), shut: make(map[string][]item)}
 	for _, l := range w.due {
 		if l.NextAt.After(t) {
-			w.wait = min(w.wait, l.NextAt.Sub(t))
+			w.wait = min(w.wait, max(l.NextAt.Sub(t), leastPoll))
 			break
 		}
 		b.offer(l, w.until, &o)
@@ -50,6 +50,9 @@ type window struct {
 	full  bool      // there may be more
 	wait  time.Duration
 }
+
+// leastPoll is the shortest time between two looks that nothing else asks for.
+const leastPoll = 2 * time.Millisecond
 
 // sharedPoll is the longest time between two looks at a store that others write to as well.
 const sharedPoll = 250 * time.Millisecond

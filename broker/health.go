@@ -85,6 +85,7 @@ func (b *Broker) rejoice(ctx context.Context, target string) {
 		page, err := b.List(ctx, f)
 		if err == nil {
 			err = eachAside(page, func(l *Lease) error { return b.hasten(ctx, l) })
+			b.alarm.now()
 		}
 		if err != nil && ctx.Err() == nil {
 			b.log.Warn("leases of a target that answers again can't be hastened; each has its own time", "target", target, "error", err)
@@ -111,7 +112,6 @@ func (b *Broker) hasten(ctx context.Context, l *Lease) error {
 	if errors.Is(err, errInWork) || errors.Is(err, ErrStale) || errors.Is(err, ErrNoLease) {
 		return nil
 	}
-	b.alarm.now()
 	return err
 }
 

@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"container/heap"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ type memory struct {
 	mu          sync.Mutex
 	seq         int64
 	byID        map[string]broker.Lease
+	times       timeline
 	claims      map[string]claim // by lease
 	revocations map[string]broker.Revocation
 }
@@ -42,6 +44,7 @@ func (m *memory) Insert(_ context.Context, l *broker.Lease) error {
 	m.seq++
 	l.Seq, l.Version = m.seq, 1
 	m.byID[l.ID] = *l
+	m.at(l)
 	return nil
 }
 
@@ -63,6 +66,9 @@ func (m *memory) Move(_ context.Context, l *broker.Lease, from ...broker.State) 
 	old.Version, old.Holders = l.Version, l.Holders
 	old.State, old.IssuedAt, old.ExpiresAt, old.NextAt = l.State, l.IssuedAt, l.ExpiresAt, l.NextAt
 	old.Attempt, old.Cause, old.Error = l.Attempt, l.Cause, l.Error
+	if !old.NextAt.Equal(m.byID[l.ID].NextAt) {
+		m.at(&old)
+	}
 	m.byID[l.ID] = old
 	delete(m.claims, l.ID)
 	return nil
@@ -79,11 +85,55 @@ func (m *memory) Lease(_ context.Context, id string) (*broker.Lease, error) {
 }
 
 func (m *memory) Due(_ context.Context, now time.Time, limit int) ([]*broker.Lease, error) {
-	out := m.all(func(l *broker.Lease) bool {
-		return l.State != broker.Revoked && !l.NextAt.IsZero() && !l.NextAt.After(now)
-	})
-	slices.SortStableFunc(out, func(a, b *broker.Lease) int { return a.NextAt.Compare(b.NextAt) })
-	return out[:min(limit, len(out))], nil
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []*broker.Lease
+	var found []moment
+	for len(m.times) > 0 && len(out) < limit && !m.times[0].at.After(now) {
+		x := heap.Pop(&m.times).(moment)
+		l := m.byID[x.id]
+		if l.State == broker.Revoked || !l.NextAt.Equal(x.at) || len(found) > 0 && found[len(found)-1] == x {
+			continue
+		}
+		found = append(found, x)
+		out = append(out, &l)
+	}
+	for _, x := range found {
+		heap.Push(&m.times, x)
+	}
+	return out, nil
+}
+
+// moment is when a lease was due when it was written.
+type moment struct {
+	at  time.Time
+	seq int64
+	id  string
+}
+
+// timeline is a heap of moments.
+type timeline []moment
+
+func (x timeline) Len() int { return len(x) }
+func (x timeline) Less(i, j int) bool {
+	if c := x[i].at.Compare(x[j].at); c != 0 {
+		return c < 0
+	}
+	return x[i].seq < x[j].seq
+}
+func (x timeline) Swap(i, j int) { x[i], x[j] = x[j], x[i] }
+func (x *timeline) Push(v any)   { *x = append(*x, v.(moment)) }
+func (x *timeline) Pop() any {
+	last := (*x)[len(*x)-1]
+	*x = (*x)[:len(*x)-1]
+	return last
+}
+
+// at notes when l is due. The caller holds m.mu.
+func (m *memory) at(l *broker.Lease) {
+	if !l.NextAt.IsZero() {
+		heap.Push(&m.times, moment{l.NextAt, l.Seq, l.ID})
+	}
 }
 
 func (m *memory) List(_ context.Context, f broker.Filter) ([]*broker.Lease, error) {
@@ -116,7 +166,7 @@ func (m *memory) all(keep func(*broker.Lease) bool) []*broker.Lease {
 }
 
 func (m *memory) Claim(_ context.Context, by string, now, until time.Time, limit int) ([]*broker.Lease, error) {
-	due, _ := m.Due(context.Background(), now, len(m.byID)+1)
+	due, _ := m.Due(context.Background(), now, limit+len(m.claims))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []*broker.Lease
