@@ -254,6 +254,14 @@ func TestDeletedIdentityIsForgotten(t *testing.T) {
 	}
 }
 
+func TestRootPolicyAllowsEverything(t *testing.T) {
+	s := newServer(t)
+	apply(t, s, &object.Role{Name: "chief", Policies: []string{"root"}}, &object.Identity{Name: "boss", Roles: []string{"chief"}})
+	if d := s.estate.ACL([]string{"default", "root"}).Decide(policy.Delete, "sys/bailiff/anything"); !d.Allowed || !d.Sudo {
+		t.Errorf("got %+v, want everything allowed", d)
+	}
+}
+
 func TestBootstrapOnce(t *testing.T) {
 	dir := t.TempDir()
 	s := openServer(t, dir)

@@ -201,6 +201,9 @@ func parsePolicies(list []versionedPolicy) (*policies, error) {
 		return nil, fmt.Errorf("the built-in policy: %w", err)
 	}
 	out.byName[identity.DefaultPolicy] = builtin
+	if out.byName[policy.Root], err = policy.Parse(policy.Root, 0, ""); err != nil {
+		return nil, fmt.Errorf("the built-in policy: %w", err)
+	}
 	for _, p := range list {
 		parsed, err := policy.Parse(p.Name, p.version, p.Rules)
 		if err != nil {
