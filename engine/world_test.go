@@ -127,6 +127,25 @@ func (s *side) send(method, path, body string) (int, map[string]any) {
 	return resp.StatusCode, out
 }
 
+// get reads a page.
+func (s *side) get(url string) string {
+	s.t.Helper()
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(text)
+}
+
 // own puts the side's accounts and the server's address into a text.
 func (s *side) own(text string) string {
 	return strings.NewReplacer("«admin»", s.admin, "«app»", s.app, "«password»", adminPassword, "«addr»", s.pg.Addr).Replace(text)
