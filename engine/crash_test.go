@@ -32,7 +32,7 @@ func TestAServerThatIsKilledAtAnyPointOfARotationKnowsThePasswords(t *testing.T)
 			}
 			s.credential("database/static-creds/app")
 			s.credential("database/creds/ro")
-			s.must("write", "-f", "database/rotate-role/app")
+			s.write("database/rotate-role/app")
 			s.credential("database/static-creds/app")
 		}
 	}

@@ -16,7 +16,10 @@ func TestTheRunbookOfVaultsEngineWorks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := start(t)
-			s.setUp()
+			s.byHand = true
+			s.must("write", "database/config/pg", writeConfig, configURL, "username=«admin»", "password=«password»", "allowed_roles=ro,app")
+			s.must("write", "database/roles/ro", "db_name=pg", creation, "default_ttl=1h", "max_ttl=24h")
+			s.must("write", "database/static-roles/app", "db_name=pg", "username=«app»", "rotation_period=24h")
 			s.credential("database/creds/ro")
 			if got := s.must("list", "database/roles"); !strings.Contains(got, "ro") {
 				t.Errorf("list roles: %s", got)

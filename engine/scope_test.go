@@ -39,7 +39,7 @@ func TestATargetBelongsToItsMount(t *testing.T) {
 	}
 	s.wantCode("DELETE", "database/config/pg", "", 400, `there is no target "pg"`)
 	s.wantCode("POST", "database/static-roles/twin", `{"db_name":"pg","username":"«admin»","rotation_period":60}`, 403, "not an allowed role")
-	s.must("write", "database/config/pg", "allowed_roles=*")
+	s.write("database/config/pg", "allowed_roles=*")
 	s.wantCode("POST", "database/static-roles/twin", `{"db_name":"pg","username":"«admin»","rotation_period":60}`, 400, "rotate-root")
 	s.wantCode("POST", "database/static-roles/twin", `{"db_name":"pg","username":"«app»","rotation_period":60}`, 400, "has the same account")
 	s.wantCode("POST", "database/static-roles/twin", `{"db_name":"pg","username":"nobody","rotation_period":60}`, 400, "is not there")
@@ -75,12 +75,12 @@ static_role "database/app" {
 		d["connection_details"].(map[string]any)["connection_url"] != s.own("postgres://{{username}}:{{password}}@«addr»/postgres?sslmode=disable") {
 		t.Errorf("a declared target: got %v", d)
 	}
-	s.must("write", "-f", "database/rotate-root/pg")
+	s.write("database/rotate-root/pg")
 	s.apply(declared) // the file still holds the password from before
-	s.must("write", "database/roles/ro", "db_name=pg", creation, "default_ttl=1h")
+	s.write("database/roles/ro", "db_name=pg", creation, "default_ttl=1h")
 	s.credential("database/creds/ro")
-	s.must("write", "database/config/pg", "password=«password»", "verify_connection=false")
-	s.must("write", "-f", "database/reset/pg")
+	s.write("database/config/pg", "password=«password»", "verify_connection=false")
+	s.write("database/reset/pg")
 	s.credential("database/creds/ro")
 	if s.login(s.admin, adminPassword) == nil {
 		t.Error("the password from before the rotation works again")
@@ -162,8 +162,8 @@ func TestARotationIsInTheTrailAndInTheMetrics(t *testing.T) {
 	t.Parallel()
 	s := newBailiff(t, testenv.BailiffOptions{})
 	s.setUp()
-	s.must("write", "-f", "database/rotate-role/app")
-	s.must("write", "-f", "database/rotate-root/pg")
+	s.write("database/rotate-role/app")
+	s.write("database/rotate-root/pg")
 	code, out := s.send("GET", "sys/bailiff/audit?limit=200", "")
 	if code != 200 {
 		t.Fatalf("audit: %d %v", code, out)

@@ -28,6 +28,7 @@ type side struct {
 	pg          *testenv.PostgresServer
 	admin, app  string // accounts
 	bailiff     *testenv.BailiffServer
+	byHand      bool // everything goes through the vault command
 }
 
 const adminPassword = "AdminPassword123456789"
@@ -170,9 +171,17 @@ func (s *side) must(args ...string) string {
 	return out
 }
 
-// data is the data of a read.
+// data is the data of a read, with the real command where the side is in its hands.
 func (s *side) data(path string) map[string]any {
 	s.t.Helper()
+	if !s.byHand {
+		code, out := s.send("GET", path, "")
+		d, ok := out["data"].(map[string]any)
+		if code != http.StatusOK || !ok {
+			s.t.Fatalf("%s: GET %s: %d %v", s.name, path, code, out)
+		}
+		return d
+	}
 	var out struct {
 		Data map[string]any `json:"data"`
 	}
@@ -180,6 +189,23 @@ func (s *side) data(path string) map[string]any {
 		s.t.Fatal(err)
 	}
 	return out.Data
+}
+
+// write writes fields.
+func (s *side) write(path string, fields ...string) {
+	s.t.Helper()
+	body := map[string]string{}
+	for _, f := range fields {
+		name, value, _ := strings.Cut(f, "=")
+		body[name] = s.own(value)
+	}
+	text, err := json.Marshal(body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if code, out := s.send("PUT", path, string(text)); code >= 300 {
+		s.t.Fatalf("%s: PUT %s: %d %v", s.name, path, code, out)
+	}
 }
 
 // credential reads a username and a password and makes sure that they work.
@@ -203,9 +229,9 @@ const (
 // setUp writes a config, a role and a static role as a runbook does.
 func (s *side) setUp() {
 	s.t.Helper()
-	s.must("write", "database/config/pg", writeConfig, configURL, "username=«admin»", "password=«password»", "allowed_roles=ro,app")
-	s.must("write", "database/roles/ro", "db_name=pg", creation, "default_ttl=1h", "max_ttl=24h")
-	s.must("write", "database/static-roles/app", "db_name=pg", "username=«app»", "rotation_period=24h")
+	s.write("database/config/pg", writeConfig, configURL, "username=«admin»", "password=«password»", "allowed_roles=ro,app")
+	s.write("database/roles/ro", "db_name=pg", creation, "default_ttl=1h", "max_ttl=24h")
+	s.write("database/static-roles/app", "db_name=pg", "username=«app»", "rotation_period=24h")
 }
 
 // eventually waits until f is true.
