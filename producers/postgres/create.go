@@ -92,9 +92,11 @@ func (p *Producer) create(ctx context.Context, r *Role, spec broker.Spec, v valu
 	})
 }
 
+const commentPrefix = "bailiff lease "
+
 // comment is what the role's comment on the server says, by which people tell Bailiff's roles and find their leases.
 func comment(leaseID string) string {
-	return "bailiff lease " + strings.Map(func(r rune) rune {
+	return commentPrefix + strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return -1
 		}

@@ -33,6 +33,7 @@ var classes = map[string]struct {
 	"57014":          {broker.Unreachable, "the server stopped the statement, which took too long"},
 	"57P":            {broker.Unreachable, "the server is starting, stopping or ended the connection"},
 	"25P03":          {broker.Unreachable, "the server ended the transaction, which took too long"},
+	"55P03":          {broker.Unknown, "others hold locks on what the role owns"},
 	"25006":          {broker.Unreachable, "the server is read-only"},
 	"28":             {broker.ForbiddenBy, "the server refused Bailiff's user or password"},
 	"3D000":          {broker.Unreachable, "the database is not there"},
@@ -121,7 +122,12 @@ func conflict(err error) bool {
 		e.Code == internalError && strings.HasPrefix(e.Message, "tuple concurrently")
 }
 
-func hasCode(err error, code string) bool {
-	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && e.Code == code
+func hasCode(err error, code string) bool { return codeOf(err) == code }
+
+// codeOf is the server's code for err; empty where it is not the server's.
+func codeOf(err error) string {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return e.Code
+	}
+	return ""
 }

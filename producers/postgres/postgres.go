@@ -26,8 +26,8 @@ type Config struct {
 	Logger *slog.Logger  // default: discards
 }
 
-// Producer makes roles on one server. It is a broker.Producer, a broker.Renewer and a broker.Snapshotter, and safe for
-// concurrent use.
+// Producer makes roles on one server. It is a broker.Producer, a broker.Renewer, a broker.Snapshotter, a broker.BatchTeller,
+// a broker.Prober, a broker.Lister and a broker.Quarantiner, and safe for concurrent use.
 type Producer struct {
 	pool *pgxpool.Config
 	log  *slog.Logger
@@ -178,8 +178,8 @@ func setTLS(c *pgx.ConnConfig, t object.Target) error {
 	return nil
 }
 
-// ours is the form of the names that this package touches.
-var ours = regexp.MustCompile(`^bl-[a-z0-9]{1,8}-[a-z2-7]{16}$`)
+// ours is the form of the names that this package touches. The last four letters are the check, which older names lack.
+var ours = regexp.MustCompile(`^bl-[a-z0-9]{1,8}-[a-z2-7]{16}([a-z2-7]{4})?$`)
 
 // checkName refuses every name that Bailiff did not make, and with it everything that means something in SQL.
 func checkName(name string) error {

@@ -161,6 +161,14 @@ func (e *env) exists(_ context.Context, name string) (bool, error) {
 	return e.value("SELECT count(*)::text FROM pg_roles WHERE rolname = $1", name) != "0", nil
 }
 
+// stick gives the role something in another database.
+func (e *env) stick(ctx context.Context, c *broker.Credential) (func(), error) {
+	name := c.Fields["username"].Reveal()
+	other := newEnv(e.t, e.server)
+	err := e.run(ctx, name, c.Fields["password"].Reveal(), other.db, "CREATE TABLE far (id int)")
+	return func() { other.admin("DROP TABLE IF EXISTS far") }, err
+}
+
 // closedPort is an address that nobody listens on.
 func closedPort(t *testing.T) string {
 	t.Helper()
@@ -189,7 +197,7 @@ func (e *env) harness(target object.Target, o object.Producer) producertest.Harn
 		HalfMade: func(ctx context.Context, name string) error {
 			return e.run(ctx, e.server.AdminUser, e.server.AdminPassword, e.db, fmt.Sprintf(`CREATE ROLE %q LOGIN PASSWORD 'x'`, name))
 		},
-		Logs: e.logs.String,
+		Stick: e.stick, Logs: e.logs.String,
 	}
 }
 

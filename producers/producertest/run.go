@@ -31,6 +31,9 @@ type Harness struct {
 	Exists func(ctx context.Context, principal string) (bool, error)
 	// HalfMade leaves on the target what a creation that was cut off may leave, as far as the target allows that.
 	HalfMade func(ctx context.Context, principal string) error
+	// Stick makes the credential's principal one that can't be removed, until free is called; nil where nothing does that.
+	// free may be called twice.
+	Stick func(ctx context.Context, c *broker.Credential) (free func(), err error)
 	// Logs is everything that the producers have logged.
 	Logs func() string
 }
@@ -67,6 +70,12 @@ func Run(t *testing.T, h Harness) {
 		{"a refused login of the producer's own is forbidden", r.refused},
 		{"a context that has ended ends the call", r.cancelled},
 		{"many at a time do not disturb each other", r.concurrent},
+		{"a revocation tells what it ended", r.told},
+		{"many are revoked at once, and one that can't be does not keep the others from it", r.batch},
+		{"many on a dead target are known to be unreachable as quickly as one", r.deadBatch},
+		{"a probe tells whether a credential works", r.probe},
+		{"what is on the target is listed", r.list},
+		{"what is quarantined is shut out and still there", r.quarantine},
 		{"no secret is in an error or in the log", r.noSecrets}, // last: it looks at what the others did
 	} {
 		t.Run(strings.ReplaceAll(x.sentence, " ", "_"), x.test)
