@@ -58,6 +58,7 @@ func (p *Producer) RevokeBatchTold(ctx context.Context, refs []broker.Ref) ([]br
 	all := make([]*ending, len(refs))
 	for i, ref := range refs {
 		all[i] = newEnding(ref)
+		all[i].others = len(refs) > 1
 	}
 	p.endAll(ctx, all)
 	told, errs := make([]broker.Ended, len(refs)), make([]error, len(refs))
@@ -88,6 +89,7 @@ type ending struct {
 	name     string
 	custom   []string // revocation statements; none: the default
 	replace  *strings.Replacer
+	others   bool // are being ended by the same call
 	oid      uint32
 	sessions map[int32]bool // by the pid, those that were closed
 
@@ -213,7 +215,7 @@ func (p *Producer) disable(ctx context.Context, list []*ending) error {
 		sql.WriteString("ALTER ROLE " + quoted(e.name) + " NOLOGIN;")
 	}
 	err := p.inTx(ctx, false, func(tx pgx.Tx) error {
-		if err := impatient(ctx, tx, len(list)); err != nil {
+		if err := impatient(ctx, tx, list); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, sql.String(), pgx.QueryExecModeSimpleProtocol); err != nil {
@@ -224,10 +226,10 @@ func (p *Producer) disable(ctx context.Context, list []*ending) error {
 	return classed("taking the role's login away", err)
 }
 
-// impatient makes a transaction for many give up on locks that others hold, so that one role whose tables are locked does
-// not use up the time of all.
-func impatient(ctx context.Context, tx pgx.Tx, n int) error {
-	if n == 1 {
+// impatient makes a transaction of a call for many give up on locks that others hold, so that one role whose tables are
+// locked does not use up the time of all.
+func impatient(ctx context.Context, tx pgx.Tx, list []*ending) error {
+	if !list[0].others {
 		return nil
 	}
 	_, err := tx.Exec(ctx, "SELECT set_config('lock_timeout', '500ms', true)")
@@ -300,7 +302,7 @@ func (p *Producer) remove(ctx context.Context, list []*ending) error {
 		}
 	}
 	err := p.inTx(ctx, true, func(tx pgx.Tx) error {
-		if err := impatient(ctx, tx, len(list)); err != nil {
+		if err := impatient(ctx, tx, list); err != nil {
 			return err
 		}
 		for _, e := range list {
