@@ -116,7 +116,7 @@ func open(ctx context.Context, cfg *config.Server, opts Options) (s *server, err
 // doors builds the gate, what it guards, and the doors before it.
 func (s *server) doors(ctx context.Context, fault func(string)) error {
 	own, err := sys.New(sys.Config{
-		Leases: s.leases, Trail: s.trail, Estate: s.estate, Mounts: s.estate.mounts, Policies: s.estate,
+		Leases: s.leases, Many: s.leases, Stuck: s.leases, Trail: s.trail, Estate: s.estate, Mounts: s.estate.mounts, Policies: s.estate,
 		Identities: identities{s.estate}, Logger: s.logger, Tokens: s.estate.manager, Status: s.status,
 	})
 	if err != nil {

@@ -14,6 +14,12 @@ func (b *Backend) Ends(r *gate.Request) bool {
 	default:
 		return false
 	}
+	if r.Path == "sys/bailiff/revocations/preview" {
+		return false
+	}
+	if strings.HasPrefix(r.Path, "sys/bailiff/leases/") && strings.HasSuffix(r.Path, "/retry") {
+		return true
+	}
 	for _, path := range [...]string{
 		"sys/leases/revoke", "sys/leases/revoke-prefix", "sys/leases/revoke-force", "sys/revoke", "sys/revoke-prefix", "sys/revoke-force",
 		"sys/bailiff/revocations", "auth/token/revoke", "auth/token/revoke-self", "auth/token/revoke-accessor",

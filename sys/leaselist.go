@@ -17,12 +17,13 @@ const (
 
 // listLeases pages through leases; without a state, those that are not ended.
 func (b *Backend) listLeases(ctx context.Context, c *call) (*gate.Response, error) {
-	q, err := c.query("prefix", "identity", "target", "mount", "role", "state", "cause", "after", "limit")
+	q, err := c.query("prefix", "identity", "target", "mount", "role", "producer", "token", "state", "cause", "after", "limit")
 	if err != nil {
 		return nil, err
 	}
 	f := broker.Filter{
 		Prefix: q.text("prefix"), Identity: q.text("identity"), Target: q.text("target"), Role: q.text("role"),
+		Producer: q.text("producer"), Token: q.text("token"),
 		Cause: broker.Cause(q.text("cause")), AfterSeq: int64(q.number("after", 0, 1<<62)), Limit: int(q.number("limit", usualPage, maxPage)),
 	}
 	if mount := strings.TrimSuffix(q.text("mount"), "/"); mount != "" {
@@ -54,7 +55,7 @@ func (b *Backend) listLeases(ctx context.Context, c *call) (*gate.Response, erro
 
 // states reads "active,stuck", or "all".
 func states(text string) ([]broker.State, error) {
-	every := []broker.State{broker.Pending, broker.Active, broker.Revoking, broker.Stuck, broker.Revoked}
+	every := []broker.State{broker.Pooled, broker.Pending, broker.Active, broker.Revoking, broker.Stuck, broker.Revoked}
 	switch text {
 	case "":
 		return nil, nil
@@ -70,7 +71,7 @@ func states(text string) ([]broker.State, error) {
 			}
 		}
 		if !known {
-			return nil, invalid("state: %.20q is none: use pending, active, revoking, stuck, revoked or all", word)
+			return nil, invalid("state: %.20q is none: use pooled, pending, active, revoking, stuck, revoked or all", word)
 		}
 	}
 	return out, nil
@@ -100,6 +101,15 @@ func leaseData(l *broker.Lease) map[string]any {
 		if !t.IsZero() {
 			data[name] = t.UTC()
 		}
+	}
+	if l.Token != "" {
+		data["token"] = l.Token
+	}
+	if l.Outlives {
+		data["outlives"] = true
+	}
+	if l.Holders > 1 {
+		data["holders"] = l.Holders
 	}
 	if l.Attempt > 0 {
 		data["attempt"] = l.Attempt

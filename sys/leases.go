@@ -16,7 +16,6 @@ import (
 )
 
 const (
-	neverForgets = "a lease whose credential may still be alive is never forgotten: it is tried again until it is ended, see bailiff lease list"
 	pageOfLeases = 1000   // that one question to the store brings
 	maxLeaseKeys = 100000 // that one list shows
 )
@@ -118,30 +117,6 @@ func (b *Backend) revokeLease(ctx context.Context, c *call) (*gate.Response, err
 		return nil, err
 	}
 	return &gate.Response{Status: ended(sync), LeaseID: l.ID, Principal: l.Principal, Detail: "revoked"}, nil
-}
-
-// revokePrefix ends every lease below a path, and a lease that has just that id.
-func (b *Backend) revokePrefix(ctx context.Context, c *call) (*gate.Response, error) {
-	fields, err := c.fields("prefix", "sync")
-	if err != nil {
-		return nil, err
-	}
-	sync, err := boolField(fields, "sync", true)
-	if err != nil {
-		return nil, err
-	}
-	prefix := c.args["prefix"]
-	n, err := b.cfg.Leases.RevokePrefix(ctx, prefix+"/", sync)
-	if err != nil {
-		return nil, err
-	}
-	switch err := b.cfg.Leases.Revoke(ctx, prefix, sync); {
-	case err == nil:
-		n++
-	case !errors.Is(err, broker.ErrNoLease):
-		return nil, err
-	}
-	return &gate.Response{Status: ended(sync), Detail: fmt.Sprintf("revoked %d leases below %s", n, prefix)}, nil
 }
 
 // ended is the status of a revocation that is done, or of one that is promised.

@@ -34,6 +34,7 @@ func (b *Backend) table() []route {
 		{read, "sys/internal/ui/resultant-acl", b.resultantACL},
 		{read, "sys/mounts", b.mounts},
 		{read, "sys/mounts/{path...}", b.mountOrTune},
+		{update, "sys/mounts/{path...}", b.tune},
 		{"", "sys/mounts/{path...}", notHere("mounts are declared in files: see bailiff apply")},
 		{read, "sys/auth", b.auth},
 		{read, "sys/auth/{path...}", b.authMount},
@@ -67,8 +68,10 @@ func (b *Backend) table() []route {
 		{update, "sys/revoke/{id...}", b.revokeLease},
 		{update, "sys/leases/revoke-prefix/{prefix...}", b.revokePrefix},
 		{update, "sys/revoke-prefix/{prefix...}", b.revokePrefix},
-		{update, "sys/leases/revoke-force/{prefix...}", notHere(neverForgets)},
-		{update, "sys/revoke-force/{prefix...}", notHere(neverForgets)},
+		{update, "sys/leases/revoke-force/{prefix...}", b.revokeForce},
+		{update, "sys/revoke-force/{prefix...}", b.revokeForce},
+
+		{update, "sys/leases/tidy", b.tidyLeases},
 
 		{read, "auth/token/lookup-self", b.lookupSelf},
 		{update, "auth/token/lookup-self", b.lookupSelf},
@@ -97,6 +100,11 @@ func (b *Backend) table() []route {
 		{remove, "sys/bailiff/identities/{name}/keys/{id}", b.deleteKey},
 		{list, "sys/bailiff/leases", b.listLeases},
 		{read, "sys/bailiff/leases/{id...}", b.lease},
+		{update, "sys/bailiff/leases/{id...}", b.changeLease},
+		{list, "sys/bailiff/revocations", b.revocations},
+		{update, "sys/bailiff/revocations", b.revokeMany},
+		{update, "sys/bailiff/revocations/preview", b.preview},
+		{read, "sys/bailiff/revocations/{id}", b.revocation},
 		{read, "sys/bailiff/status", b.status},
 	}
 }

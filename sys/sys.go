@@ -24,8 +24,6 @@ type Leases interface {
 	Renew(ctx context.Context, id string, increment time.Duration) (*broker.Lease, []string, error)
 	// Revoke promises durably to end a lease and, with sync, waits until it is ended.
 	Revoke(ctx context.Context, id string, sync bool) error
-	// RevokePrefix does so with every open lease whose id begins with prefix and says how many there were.
-	RevokePrefix(ctx context.Context, prefix string, sync bool) (int, error)
 	// List pages through leases by Seq.
 	List(ctx context.Context, f broker.Filter) ([]*broker.Lease, error)
 }
@@ -75,6 +73,8 @@ type Identities interface {
 // Config is what a Backend needs. All but the last group must be set.
 type Config struct {
 	Leases     Leases
+	Many       Many
+	Stuck      Stuck
 	Trail      Trail
 	Estate     Estate
 	Mounts     func() *gate.Mounts // the table that stands now
@@ -96,7 +96,8 @@ type Backend struct {
 
 // New makes a Backend.
 func New(cfg Config) (*Backend, error) {
-	if cfg.Leases == nil || cfg.Trail == nil || cfg.Estate == nil || cfg.Mounts == nil || cfg.Policies == nil || cfg.Identities == nil || cfg.Logger == nil {
+	if cfg.Leases == nil || cfg.Many == nil || cfg.Stuck == nil ||
+		cfg.Trail == nil || cfg.Estate == nil || cfg.Mounts == nil || cfg.Policies == nil || cfg.Identities == nil || cfg.Logger == nil {
 		return nil, errors.New("sys: a part is missing from the configuration")
 	}
 	if cfg.Status == nil {
@@ -146,7 +147,7 @@ func (b *Backend) NeedsSudo(r *gate.Request) bool {
 			return true
 		}
 	}
-	return false
+	return strings.HasPrefix(r.Path, "sys/bailiff/leases/") && strings.HasSuffix(r.Path, "/force")
 }
 
 // Changes tells what changes something and is therefore recorded before it is done: every write but the questions that
@@ -157,7 +158,7 @@ func (b *Backend) Changes(r *gate.Request) bool {
 		return false
 	}
 	switch r.Path {
-	case "sys/capabilities", "sys/capabilities-self", "sys/capabilities-accessor", "sys/leases/lookup", "sys/bailiff/plan",
+	case "sys/capabilities", "sys/capabilities-self", "sys/capabilities-accessor", "sys/leases/lookup", "sys/bailiff/plan", "sys/bailiff/revocations/preview",
 		"auth/token/lookup", "auth/token/lookup-self", "auth/token/lookup-accessor":
 		return false
 	}

@@ -85,7 +85,19 @@ func TestAnswers(t *testing.T) {
 		{"revoking by sync of something", "root", "update sys/leases/revoke", `{"lease_id":"x","sync":7}`, "invalid: sync must be true or false"},
 		{"revoking below a path with nothing", "root", "update sys/leases/revoke-prefix/nosuch", `{}`, "no content"},
 		{"promising to", "root", "update sys/leases/revoke-prefix/nosuch", `{"sync":false}`, "accepted"},
-		{"forgetting", "root", "update sys/leases/revoke-force/database", "", "unsupported: a lease whose credential"},
+		{"giving up below a path with nothing", "root", "update sys/leases/revoke-force/nosuch", "", "no content"},
+		{"tidying up", "root", "update sys/leases/tidy", "", "accepted warning: Tidy operation successfully started."},
+		{"revoking nothing in particular", "root", "update sys/bailiff/revocations", `{"reason":"x"}`, "invalid: nothing is selected"},
+		{"revoking what only narrows", "root", "update sys/bailiff/revocations", `{"children":true}`, "invalid: nothing is selected"},
+		{"revoking with two lines", "root", "update sys/bailiff/revocations", `{"role":"ro","reason":"a\nb"}`, "invalid: the reason must be one line"},
+		{"a revocation that is none", "root", "read sys/bailiff/revocations/rv-nosuch", "", "not found: there is no such revocation"},
+		{"too many revocations", "root", "list sys/bailiff/revocations?limit=1001", "", "invalid: the query parameter limit must be"},
+		{"a preview of nothing", "root", "update sys/bailiff/revocations/preview", `{"identity":"nosuch"}`, `ok {"leases":0,"targets":[]}`},
+		{"trying no lease again", "root", "update sys/bailiff/leases/database/creds/ro/x/retry", "", "not found: there is no such lease"},
+		{"doing something else to a lease", "root", "update sys/bailiff/leases/database/creds/ro/x/eat", "", "unsupported: unsupported operation"},
+		{"tuning a mount that is none", "root", "update sys/mounts/nosuch/tune", `{"max_lease_ttl":"1h"}`, "invalid: no mount entry found at nosuch/"},
+		{"tuning with something", "root", "update sys/mounts/database/tune", `{"max_lease_ttl":"much"}`, "invalid: max_lease_ttl: not a duration"},
+		{"tuning the wrong way round", "root", "update sys/mounts/database/tune", `{"max_lease_ttl":"1h","default_lease_ttl":"2h"}`, "invalid: default lease TTL of 2h0m0s"},
 		{"lease ids below a path with nothing", "root", "list sys/leases/lookup/nosuch", "", "missing"},
 		{"irrevocable leases", "root", "read sys/leases?type=irrevocable", "", `ok {"lease_count":0,"leases":[]}`},
 		{"leases of no type", "root", "read sys/leases", "", `missing`},
@@ -136,6 +148,7 @@ path "sys/leases/lookup" { capabilities = ["list"] }`, nil)
 	for _, ask := range []string{
 		"read sys/audit", "read sys/auth/token", "list sys/leases/lookup", "list sys/leases/lookup/database", "read sys/leases",
 		"update sys/leases/revoke-prefix/database", "update sys/revoke-prefix/database", "update sys/leases/revoke-force/database", "update sys/revoke-force/x",
+		"update sys/bailiff/leases/database/creds/ro/x/force",
 	} {
 		if got := w.ask("ci", ask, ""); got != "denied" {
 			t.Errorf("%s without sudo: got %s", ask, got)

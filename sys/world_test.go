@@ -102,7 +102,7 @@ func newWorld(t testing.TB, app string, producer broker.Producer) *world {
 	w.broker, err = broker.New(broker.Config{Store: w.db, Catalog: w, Recorder: w.trail, Node: "n", Logger: logger})
 	must(t, err)
 	w.own, err = sys.New(sys.Config{
-		Leases: w.broker, Trail: w.trail, Estate: w, Mounts: w.mounts.Load, Policies: w, Identities: w, Logger: logger, Tokens: w.manager,
+		Leases: w.broker, Many: w.broker, Stuck: w.broker, Trail: w.trail, Estate: w, Mounts: w.mounts.Load, Policies: w, Identities: w, Logger: logger, Tokens: w.manager,
 	})
 	must(t, err)
 	w.gate, err = gate.New(gate.Config{Authenticator: w.manager, Policies: w, Mounts: w.mounts.Load, Recorder: w, Logger: logger})
@@ -234,7 +234,7 @@ func (w *world) write(ctx context.Context, changes ...object.Change) error {
 		}
 		switch o := v.(type) {
 		case *object.Mount:
-			mounts = append(mounts, &gate.Mount{Path: o.Path + "/", Type: "database", Description: o.Description, MaxTTL: time.Duration(o.MaxTTL), Accessor: "database_1", UUID: "u-db", Backend: w.broker})
+			mounts = append(mounts, &gate.Mount{Path: o.Path + "/", Type: "database", Description: o.Description, DefaultTTL: time.Duration(o.DefaultTTL), MaxTTL: time.Duration(o.MaxTTL), Accessor: "database_1", UUID: "u-db", Backend: w.broker})
 		case *object.Identity:
 			identities = append(identities, identity.Identity(*o))
 		case *object.Role:
@@ -472,5 +472,7 @@ var (
 	_ sys.Estate     = (*world)(nil)
 	_ sys.Identities = (*world)(nil)
 	_ sys.Leases     = (*broker.Broker)(nil)
+	_ sys.Many       = (*broker.Broker)(nil)
+	_ sys.Stuck      = (*broker.Broker)(nil)
 	_ sys.Trail      = (*audit.Log)(nil)
 )
