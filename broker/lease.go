@@ -122,7 +122,17 @@ type Role struct {
 	DefaultTTL  time.Duration
 	MaxTTL      time.Duration
 	Config      any
+
+	TargetMaxTTL time.Duration // no credential on the target lives longer; 0: no limit
+	MaxLeases    int           // open at a time; 0: no limit
+	IssueRate    string        // "10/s", "100/m"; empty: no limit
+	Share        string        // ShareByIdentity, or empty: nobody shares
+	PoolSize     int           // credentials made ahead of demand, at most; 0: none
+	PoolMaxAge   time.Duration // how long they wait at most
 }
+
+// ShareByIdentity is Role.Share where callers of one identity share a lease.
+const ShareByIdentity = "identity"
 
 // Credential is what a producer made: the fields of the answer in Vault's names, some of them secret.
 type Credential struct {

@@ -168,10 +168,10 @@ func connect(c object.Connector, mounts []object.Mount) usc.Connector {
 }
 
 func roleOf(p object.Producer, targets []versioned) (broker.Role, error) {
-	kind := ""
+	kind, targetMax := "", time.Duration(0)
 	for _, t := range targets {
 		if t.Name == p.Target {
-			kind = t.Type
+			kind, targetMax = t.Type, time.Duration(t.MaxTTL)
 		}
 	}
 	factory, ok := producers.Types[kind]
@@ -184,7 +184,8 @@ func roleOf(p object.Producer, targets []versioned) (broker.Role, error) {
 	}
 	return broker.Role{
 		Mount: p.Mount + "/", Name: p.Name, Target: p.Target, Config: config,
-		DefaultTTL: time.Duration(p.DefaultTTL), MaxTTL: time.Duration(p.MaxTTL),
+		DefaultTTL: time.Duration(p.DefaultTTL), MaxTTL: time.Duration(p.MaxTTL), TargetMaxTTL: targetMax,
+		MaxLeases: p.MaxLeases, IssueRate: p.IssueRate, Share: p.Share, PoolSize: p.PoolSize, PoolMaxAge: time.Duration(p.PoolMaxAge),
 	}, nil
 }
 
