@@ -39,6 +39,7 @@ func (f *objectFile) target(b *hcl.Block) {
 			"max_connections":          whole(&t.MaxConnections),
 			"max_ttl":                  durationWords(&t.MaxTTL),
 			"reconcile":                text(&t.Reconcile),
+			"mount":                    text(&t.Mount),
 			"allowed_roles":            texts(&t.AllowedRoles),
 			"root_rotation_statements": texts(&t.RotationStatements),
 		}, map[string]attr{

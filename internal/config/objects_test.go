@@ -101,6 +101,20 @@ target "pg" {
   address = "postgres://${env("HOST")}:5432/app"
   username = "u"
   max_connections = 8
+  mount = "db"
+  allowed_roles = []
+  root_rotation_statements = ["s"]
+}
+static_role "db/s" {
+  target = "pg"
+  username = "app"
+  rotation_period = "24h"
+  rotation_statements = ["t"]
+}
+static_role "db/at" {
+  target = "pg"
+  username = "app2"
+  rotation_schedule = "@daily"
 }
 mount "m" {
   type = "vault"
@@ -127,11 +141,13 @@ producer "db/p" {
 		t.Fatal(err)
 	}
 	want := map[string]string{
-		"v":    `{"name":"v","type":"vault","address":"https://h","namespace":"team/a","tls_server_name":"x","tls_skip_verify":true,"timeout":"30s","auth":{"method":"approle","mount":"approle","role_id":"r"}}`,
-		"pg":   `{"name":"pg","type":"postgres","address":"postgres://db.example.com:5432/app","username":"u","max_connections":8}`,
-		"m":    `{"path":"m","type":"vault","target":"v","remote_path":"rp","engine":"kv","kv_version":2,"description":"d","default_ttl":"1h0m0s","max_ttl":"2h0m0s"}`,
-		"db":   `{"path":"db","type":"broker"}`,
-		"db/p": `{"mount":"db","name":"p","target":"pg","creation_statements":["c"],"renew_statements":["n"],"revocation_statements":["r"],"scram_iterations":4096,"password_authentication":"password"}`,
+		"v":     `{"name":"v","type":"vault","address":"https://h","namespace":"team/a","tls_server_name":"x","tls_skip_verify":true,"timeout":"30s","auth":{"method":"approle","mount":"approle","role_id":"r"}}`,
+		"pg":    `{"name":"pg","type":"postgres","address":"postgres://db.example.com:5432/app","username":"u","max_connections":8,"mount":"db","allowed_roles":[],"root_rotation_statements":["s"]}`,
+		"db/s":  `{"mount":"db","name":"s","target":"pg","username":"app","rotation_period":"24h0m0s","rotation_statements":["t"]}`,
+		"db/at": `{"mount":"db","name":"at","target":"pg","username":"app2","rotation_schedule":"@daily"}`,
+		"m":     `{"path":"m","type":"vault","target":"v","remote_path":"rp","engine":"kv","kv_version":2,"description":"d","default_ttl":"1h0m0s","max_ttl":"2h0m0s"}`,
+		"db":    `{"path":"db","type":"broker"}`,
+		"db/p":  `{"mount":"db","name":"p","target":"pg","creation_statements":["c"],"renew_statements":["n"],"revocation_statements":["r"],"scram_iterations":4096,"password_authentication":"password"}`,
 	}
 	for _, r := range records {
 		if string(r.Body) != want[r.Name] {

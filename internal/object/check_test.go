@@ -32,12 +32,15 @@ func estate() []object.Record {
 		rec("target", "vault-a", `{"type":"vault","address":"http://127.0.0.1:8200","auth":{"method":"token"}}`, "token="+canary),
 		rec("target", "vault-b", `{"type":"vault","address":"https://v.example.com/base","auth":{"method":"approle","role_id":"r","mount":"approle"}}`, "secret_id="+canary),
 		rec("target", "pg", `{"type":"postgres","address":"postgres://127.0.0.1:5432/app?sslmode=disable","username":"bailiff","timeout":"5s"}`, "password="+canary),
+		rec("target", "mine", `{"type":"postgres","address":"postgres://h/db","username":"b","mount":"team/db","allowed_roles":[],"root_rotation_statements":["x"]}`),
 		rec("mount", "secret", `{"type":"vault","target":"vault-a","engine":"kv","kv_version":2}`),
 		rec("mount", "transit", `{"type":"vault","target":"vault-a","engine":"transit"}`),
 		rec("mount", "database", `{"type":"broker","max_ttl":"24h"}`),
 		rec("mount", "team/db", `{"type":"broker"}`),
 		rec("producer", "database/readonly", `{"target":"pg","default_ttl":"1h","max_ttl":"24h","creation_statements":["CREATE ROLE x"]}`),
 		rec("producer", "team/db/ro", `{"target":"pg","creation_statements":["CREATE ROLE x"]}`),
+		rec("static_role", "database/app", `{"target":"pg","username":"app","rotation_period":"24h"}`),
+		rec("static_role", "team/db/app", `{"target":"mine","username":"app","rotation_schedule":"@daily"}`),
 		rec("connector", "demo", `{"target":"vault-a"}`),
 		rec("connector", "demo2", `{"mount":"secret"}`),
 		rec("policy", "app", `{"rules":"path \"secret/data/app/*\" { capabilities = [\"read\"] }"}`),
@@ -115,6 +118,24 @@ func TestCheck(t *testing.T) {
 		{"a producer without statements", rec("producer", "database/x", `{"target":"pg"}`), `creation_statements: they are missing`},
 		{"a default over the mount's max", rec("producer", "database/x", `{"target":"pg","creation_statements":["x"],"default_ttl":"48h"}`), `default_ttl: it is longer than the mount's`},
 
+		{"a producer on another mount's target", rec("producer", "database/x", `{"target":"mine","creation_statements":["x"]}`), `target: target "mine" belongs to mount "team/db"`},
+		{"a target of a pass-through mount", rec("target", "pg", `{"type":"postgres","username":"u","address":"postgres://h/db","mount":"transit"}`), `target "pg": mount: mount "transit" is of type vault`},
+		{"a target of no mount", rec("target", "x", `{"type":"postgres","username":"u","address":"postgres://h/db","mount":"nosuch"}`), `mount: there is no mount "nosuch"`},
+		{"allowed roles of a vault", rec("target", "x", `{"type":"vault","address":"http://h","allowed_roles":[]}`), `allowed_roles: it can't stand here`},
+
+		{"a static role without a mount", rec("static_role", "x", `{"target":"pg","username":"app","rotation_period":"24h"}`), `name: it has no mount`},
+		{"a static role on nothing", rec("static_role", "database/x", `{"target":"nosuch","username":"app","rotation_period":"24h"}`), `target: there is no target "nosuch"`},
+		{"a static role on a vault", rec("static_role", "database/x", `{"target":"vault-a","username":"app","rotation_period":"24h"}`), `target: target "vault-a" is of type vault`},
+		{"a static role under a pass-through mount", rec("static_role", "secret/x", `{"target":"pg","username":"app","rotation_period":"24h"}`), `mount: mount "secret" is of type vault`},
+		{"a static role without an account", rec("static_role", "database/x", `{"target":"pg","rotation_period":"24h"}`), `username: it is missing`},
+		{"a static role without a period", rec("static_role", "database/x", `{"target":"pg","username":"app"}`), `rotation_period: it is missing`},
+		{"a static role of a second", rec("static_role", "database/x", `{"target":"pg","username":"app","rotation_period":"1s"}`), `rotation_period: it must lie between 5s`},
+		{"a static role on another mount's target", rec("static_role", "database/x", `{"target":"mine","username":"app","rotation_period":"24h"}`), `target: target "mine" belongs to mount "team/db"`},
+		{"a second static role of one account", rec("static_role", "team/db/x", `{"target":"pg","username":"app","rotation_period":"24h"}`), `username: static role "database/app" has the same account`},
+		{"a period that is none", rec("static_role", "database/x", `{"target":"pg","username":"app","rotation_period":"soon"}`), `rotation_period: not a duration`},
+		{"a static role of two times", rec("static_role", "database/x", `{"target":"pg","username":"app","rotation_period":"24h","rotation_schedule":"@daily"}`), `rotation_schedule: it is given beside`},
+		{"a static role of Bailiff's own user", rec("static_role", "database/x", `{"target":"pg","username":"bailiff","rotation_period":"24h"}`), `username: as "bailiff" Bailiff itself works`},
+
 		{"a connector of nothing", rec("connector", "x", `{}`), `target: it is missing`},
 		{"a connector of two", rec("connector", "x", `{"target":"vault-a","mount":"secret"}`), `mount: a connector has a target or a mount`},
 		{"a connector of transit", rec("connector", "x", `{"mount":"transit"}`), `mount: mount "transit" is no KV mount`},
@@ -178,7 +199,7 @@ func TestCheckWithAsksItsHooks(t *testing.T) {
 		},
 		Target: func(x object.Target) error { return no("target " + x.Name) },
 	})
-	if got, want := len(asked), 6; got != want {
+	if got, want := len(asked), 7; got != want {
 		t.Errorf("got %d questions %q, want %d", got, asked, want)
 	}
 	for _, what := range asked {

@@ -243,7 +243,7 @@ func durationField(rec Record) string {
 	if json.Unmarshal(rec.Body, &fields) != nil {
 		return ""
 	}
-	for _, name := range []string{"timeout", "default_ttl", "max_ttl"} {
+	for _, name := range []string{"timeout", "default_ttl", "max_ttl", "rotation_period", "ready_timeout", "pool_max_age"} {
 		var d Duration
 		if text, ok := fields[name]; ok && d.UnmarshalJSON(text) != nil {
 			return name

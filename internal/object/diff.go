@@ -132,7 +132,7 @@ func nameFields(k Kind) []string {
 	switch k {
 	case KindMount:
 		return []string{"path"}
-	case KindProducer:
+	case KindProducer, KindStaticRole:
 		return []string{"mount", "name"}
 	default:
 		return []string{"name"}
