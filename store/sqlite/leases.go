@@ -21,7 +21,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 
 // written. end_at stays what it was at the first move towards the end.
 const (
 	setLease = `state = ?, issued_at = ?, expires_at = ?, next_at = ?, attempt = ?, cause = ?, error = ?, holders = ?, version = version + 1,
-end_at = CASE WHEN state IN ('revoking', 'stuck') THEN coalesce(end_at, ?) ELSE ? END`
+end_at = CASE WHEN ? AND state IN ('revoking', 'stuck') THEN coalesce(end_at, ?) ELSE ? END`
 	moveLease = "UPDATE leases SET " + setLease + " WHERE id = ? AND version = ? AND state IN (?, ?, ?, ?, ?, ?)"
 	endLease  = "UPDATE leases SET open = 0, " + setLease + " WHERE id = ? AND version = ? AND state IN (?, ?, ?, ?, ?, ?)"
 	handLease = "UPDATE leases SET open = ?, " + setLease + `, max_expires_at = ?, identity = ?, access_id = ?, request_id = ?, token = ?,
@@ -78,7 +78,7 @@ func (db *DB) Move(ctx context.Context, l *broker.Lease, from ...broker.State) e
 // move is Move within a transaction.
 func move(x *tx, l *broker.Lease, from []broker.State) error {
 	set := []any{string(l.State), stamp(l.IssuedAt), stamp(l.ExpiresAt), stamp(l.NextAt), l.Attempt, string(l.Cause), l.Error, l.Holders,
-		stamp(endAt(l)), stamp(endAt(l))}
+		l.State == broker.Revoking || l.State == broker.Stuck, stamp(endAt(l)), stamp(endAt(l))}
 	if l.State != broker.Pooled && slices.Contains(from, broker.Pooled) {
 		args := slices.Concat([]any{l.State != broker.Revoked}, set, []any{stamp(l.MaxExpiresAt), l.Identity, l.AccessID, l.RequestID,
 			l.Token, l.Outlives, l.ShareKey, l.ID, l.Version})
