@@ -42,15 +42,15 @@ func (b *Broker) endTogether(ctx context.Context, u unit) result {
 	defer unlock()
 	r := b.endBatch(ctx, u.target, list)
 	unlock()
-	for _, id := range busy {
-		one := b.finishUp(ctx, id, b.end(ctx, id))
+	for _, i := range busy {
+		one := b.finishUp(ctx, i.id, b.end(ctx, i))
 		r = result{verdict: max(r.verdict, one.verdict), why: r.why, ended: r.ended + one.ended}
 	}
 	return r
 }
 
 // holdAll locks the leases that nobody works on and makes them Revoking. unlock may be called twice.
-func (b *Broker) holdAll(ctx context.Context, items []item) (list []*Lease, busy []string, unlock func()) {
+func (b *Broker) holdAll(ctx context.Context, items []item) (list []*Lease, busy []item, unlock func()) {
 	var locks []func()
 	unlock = sync.OnceFunc(func() {
 		for _, f := range locks {
@@ -62,12 +62,12 @@ func (b *Broker) holdAll(ctx context.Context, items []item) (list []*Lease, busy
 	for i, x := range items {
 		one, ok := b.locks.tryLock(x.id)
 		if !ok {
-			busy = append(busy, x.id)
+			busy = append(busy, x)
 			continue
 		}
 		locks = append(locks, one)
 		g.Go(func() error { // writes at a time share a commit
-			l, err := b.toEnd(ctx, x.id)
+			l, err := b.toEnd(ctx, x)
 			if l == nil || err != nil {
 				b.finishUp(ctx, x.id, tried{err: err})
 				return nil

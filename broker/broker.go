@@ -133,6 +133,9 @@ type Broker struct {
 	many    *openMany
 	epoch   string  // names this run of this process to others that share the store
 	counter Counter // nil where the store doesn't count
+	tokens  Tokens  // nil where the catalogue knows none
+	guards  guards
+	shares  shares
 	waiters waiters
 	alarm   alarm
 	counts  counters
@@ -152,6 +155,7 @@ func New(cfg Config) (*Broker, error) {
 	revocations, _ := cfg.Store.(Revocations)
 	b.many = newOpenMany(revocations)
 	b.counter, _ = cfg.Store.(Counter)
+	b.tokens, _ = cfg.Catalog.(Tokens)
 	b.stats.by = make(map[Work]*Series)
 	b.epoch = cfg.Node + "/" + randomBase32()
 	b.lanes = newLanes(laneConfig{
@@ -237,6 +241,13 @@ func (w *waiters) add(id string) chan error {
 	defer w.mu.Unlock()
 	w.byID[id] = append(w.byID[id], c)
 	return c
+}
+
+// has says that somebody waits for id.
+func (w *waiters) has(id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.byID[id]) > 0
 }
 
 func (w *waiters) remove(id string, c chan error) {

@@ -20,6 +20,7 @@ func (b *Broker) round(ctx context.Context) (wait time.Duration, err error) {
 	if err != nil {
 		return b.cfg.Poll, err
 	}
+	b.learn(ctx, w.due)
 	o := offers{sizes: make(map[string][classes]int), shut: make(map[string][]item)}
 	for _, l := range w.due {
 		if l.NextAt.After(t) {
@@ -41,6 +42,25 @@ func (b *Broker) round(ctx context.Context) (wait time.Duration, err error) {
 	}
 	b.alarm.sleeping(t.Add(w.wait))
 	return w.wait, err
+}
+
+// learn reads revocations of many where another broker has marked leases for one that is not known here yet.
+func (b *Broker) learn(ctx context.Context, due []*Lease) {
+	if b.alone() {
+		return
+	}
+	for _, l := range due {
+		if l.State != Revoking || l.Attempt > 0 {
+			continue
+		}
+		if r, err := b.many.covering(ctx, l, false); r != nil || err != nil {
+			continue
+		}
+		if err := b.many.refresh(ctx, false); err != nil && ctx.Err() == nil {
+			b.log.Warn("open revocations cannot be read", "error", err)
+		}
+		return
+	}
 }
 
 // window is what one look at the store brings.
@@ -66,11 +86,14 @@ func (b *Broker) window(ctx context.Context, t time.Time) (w window, err error) 
 		w.full = len(w.due) == limit && !w.due[limit-1].NextAt.After(t)
 		return w, err
 	}
-	w.wait, w.until = min(b.cfg.Poll, sharedPoll), t.Add(2*b.cfg.RevokeTimeout)
+	w.wait, w.until = min(b.cfg.Poll, sharedPoll), t.Add(b.claimFor())
 	w.due, err = b.cfg.Claims.Claim(ctx, b.epoch, t, w.until, b.cfg.Batch)
 	w.full = len(w.due) == b.cfg.Batch
 	return w, err
 }
+
+// claimFor is how long work is one broker's: one try, and as long in a queue before it.
+func (b *Broker) claimFor() time.Duration { return 2 * b.cfg.RevokeTimeout }
 
 // offers is what became of the leases of a window.
 type offers struct {
@@ -88,7 +111,10 @@ func (b *Broker) offer(l *Lease, until time.Time, o *offers) {
 		o.sizes[l.Target] = sizes
 	}
 	c := expired
-	if l.State == Revoking && l.Attempt == 0 {
+	switch {
+	case b.waiters.has(l.ID):
+		c = asked
+	case l.State == Revoking && l.Attempt == 0:
 		c = marked
 	}
 	i := item{id: l.ID, until: until}

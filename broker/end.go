@@ -15,7 +15,7 @@ func (b *Broker) work(ctx context.Context, u unit) result {
 	if len(u.items) > 1 {
 		return b.endTogether(ctx, u)
 	}
-	return b.finishUp(ctx, u.items[0].id, b.end(ctx, u.items[0].id))
+	return b.finishUp(ctx, u.items[0].id, b.end(ctx, u.items[0]))
 }
 
 // finishUp tells the result of a try to those who wait for it.
@@ -63,13 +63,13 @@ var errNotDue = errors.New("the lease is not due")
 
 // end tries once to end a lease that is due. Every write is conditional on the state it starts from, so that it can be
 // done twice, by two processes or after a crash, and no late answer undoes it.
-func (b *Broker) end(ctx context.Context, id string) tried {
-	unlock, err := b.locks.lock(ctx, id)
+func (b *Broker) end(ctx context.Context, i item) tried {
+	unlock, err := b.locks.lock(ctx, i.id)
 	if err != nil {
 		return tried{err: errNotDue}
 	}
 	defer unlock()
-	l, err := b.toEnd(ctx, id)
+	l, err := b.toEnd(ctx, i)
 	if l == nil || err != nil {
 		return tried{err: err}
 	}
@@ -81,11 +81,15 @@ func (b *Broker) end(ctx context.Context, id string) tried {
 
 // settle writes what the target answered.
 func (b *Broker) settle(ctx context.Context, l *Lease, told Ended, answer error) tried {
-	if answer != nil && ctx.Err() != nil {
-		return tried{err: errNotDue} // Run is ending: the lease stays due
-	}
 	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
+	if answer != nil && ctx.Err() != nil { // Run is ending: the lease stays due
+		if !b.alone() {
+			l.NextAt = now()
+			_ = b.move(wctx, l) // or it is due when it is not held any more; move says why
+		}
+		return tried{err: errNotDue}
+	}
 	t := tried{asked: true, answer: answer}
 	if answer != nil {
 		t.err = b.settleFailure(wctx, l, answer)
@@ -96,30 +100,38 @@ func (b *Broker) settle(ctx context.Context, l *Lease, told Ended, answer error)
 }
 
 // toEnd reads a lease and makes it Revoking where it isn't yet, so that it can't be renewed any more. It returns nil where
-// there is nothing to end.
-func (b *Broker) toEnd(ctx context.Context, id string) (*Lease, error) {
+// there is nothing to end. Where other brokers share the store the lease is held by its time: a write ends the claim on it.
+func (b *Broker) toEnd(ctx context.Context, i item) (*Lease, error) {
 	for range 3 { // a write that came between is read again
-		l, err := b.cfg.Store.Lease(ctx, id)
+		l, err := b.cfg.Store.Lease(ctx, i.id)
 		switch {
 		case errors.Is(err, ErrNoLease):
 			return nil, nil
 		case err != nil:
-			b.log.Error("a due lease cannot be read", "lease_id", id, "error", err)
+			b.log.Error("a due lease cannot be read", "lease_id", i.id, "error", err)
 			return nil, notStored(err)
 		case l.State == Revoked:
 			return nil, nil
 		case l.NextAt.IsZero() || l.NextAt.After(now()):
 			return nil, errNotDue
-		case l.State == Revoking, l.State == Stuck:
-			return l, nil
 		}
-		l.State = Revoking
-		err = b.cfg.Store.Move(ctx, l, Pending, Active, Pooled)
+		from := l.State
+		if from == Revoking || from == Stuck {
+			if b.alone() || !i.until.IsZero() {
+				return l, nil
+			}
+		} else {
+			l.State = Revoking
+		}
+		if !b.alone() {
+			l.NextAt = now().Add(b.claimFor())
+		}
+		err = b.cfg.Store.Move(ctx, l, from)
 		if err == nil {
 			return l, nil
 		}
 		if !errors.Is(err, ErrStale) {
-			b.log.Error("a due lease cannot be made revoking", "lease_id", id, "error", err)
+			b.log.Error("a due lease cannot be made revoking", "lease_id", i.id, "error", err)
 			return nil, notStored(err)
 		}
 	}
@@ -174,13 +186,14 @@ func (b *Broker) settleSuccess(ctx context.Context, l *Lease, told Ended) error 
 			certain.Format(time.RFC3339))
 	}
 	b.recordEnd(ctx, l, told)
+	b.many.told(l, told.Sessions) // before the write: after it the revocation of many may be over
 	l.State, l.NextAt, l.Cause, l.Error = Revoked, time.Time{}, "", ""
 	if err := b.move(ctx, l); err != nil {
 		return notStored(err)
 	}
 	b.cfg.Fault("revoked-durable") // a crash here leaves nothing to do
 	b.counts.add(l.Target, func(c *Counts) { c.Revoked++ })
-	b.many.result(l, true, told.Sessions)
+	b.many.result(l, true)
 	return nil
 }
 
@@ -196,7 +209,7 @@ func (b *Broker) settleFailure(ctx context.Context, l *Lease, cause error) error
 	if err := b.move(ctx, l); err != nil {
 		return notStored(err)
 	}
-	b.many.result(l, false, 0)
+	b.many.result(l, false)
 	return notYet(l, cause)
 }
 

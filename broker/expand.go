@@ -166,10 +166,11 @@ func (b *Broker) measure(ctx context.Context, m *many, r *Revocation) error {
 
 // write reads a revocation's row, changes it, adds the sessions that were closed since the last time, and writes it.
 func (b *Broker) write(ctx context.Context, m *many, change func(*Revocation)) error {
-	r, err := b.many.store.Revocation(ctx, m.ID)
+	stored, err := b.many.store.Revocation(ctx, m.ID)
 	if err != nil {
 		return err
 	}
+	r := b.many.base(m, stored)
 	change(r)
 	sessions := b.many.takeSessions(m)
 	r.Sessions += sessions

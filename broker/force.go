@@ -40,7 +40,7 @@ func (b *Broker) Force(ctx context.Context, id, by, reason string) error {
 		err := b.cfg.Store.Move(ctx, l, from)
 		if err == nil {
 			b.waiters.tell(id, nil)
-			b.many.result(l, true, 0)
+			b.many.result(l, true)
 			return nil
 		}
 		if !errors.Is(err, ErrStale) {

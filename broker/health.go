@@ -40,7 +40,7 @@ func (b *Broker) setOneAside(ctx context.Context, id string, why error) error {
 		b.recordFailure(ctx, failed)
 	}
 	b.alarm.at(failed.NextAt)
-	b.many.result(failed, false, 0)
+	b.many.result(failed, false)
 	b.waiters.tell(id, notYet(failed, why))
 	return nil
 }

@@ -302,7 +302,7 @@ func TestSweepComesLast(t *testing.T) {
 			w.good.revoke = func(context.Context, broker.Ref) error { <-time.After(10 * time.Millisecond); return nil }
 		})
 		w.fill(100, "good", time.Now().Add(-time.Minute).UTC().Truncate(time.Millisecond))
-		w.within(time.Second, "it has begun", func() bool { return w.good.asked() > 0 })
+		w.within(5*time.Second, "it has begun", func() bool { return w.good.asked() > 0 })
 		left := -1
 		err := w.b.Sweep(context.Background(), "good", func() error {
 			left = w.b.Stats().Targets["good"].Waiting
@@ -311,10 +311,11 @@ func TestSweepComesLast(t *testing.T) {
 		if err != nil || left != 0 {
 			w.t.Errorf("the sweep began with %d waiting, %v", left, err)
 		}
+		w.kill(w.bad)
+		w.fill(2000, "bad", time.Now().UTC().Truncate(time.Millisecond))
+		w.within(5*time.Second, "some wait", func() bool { return w.b.Stats().Targets["bad"].Waiting > 0 })
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		w.fill(2000, "bad", time.Now().UTC().Truncate(time.Millisecond))
-		w.kill(w.bad)
 		if err := w.b.Sweep(ctx, "bad", func() error { return nil }); err == nil {
 			w.t.Error("a sweep of a target that does not answer began")
 		}

@@ -127,7 +127,7 @@ func (o *openMany) refresh(ctx context.Context, alone bool) error {
 	o.loaded = true
 	var ended []*many
 	for id, m := range o.byID {
-		if !open[id] && !m.mine { // another broker has finished it
+		if !open[id] && !m.mine && m.sessions == 0 { // another broker has finished it
 			ended = append(ended, m)
 		}
 	}
@@ -171,13 +171,22 @@ func (o *openMany) each(l *Lease, f func(*many)) {
 	}
 }
 
+// told takes in how many sessions the end of l closes.
+func (o *openMany) told(l *Lease, sessions int) {
+	if sessions == 0 {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.each(l, func(m *many) { m.sessions += int64(sessions) })
+}
+
 // result takes in what a try to end l came to.
-func (o *openMany) result(l *Lease, ended bool, sessions int) {
+func (o *openMany) result(l *Lease, ended bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	ring := false
 	o.each(l, func(m *many) {
-		m.sessions += int64(sessions)
 		m.untried--
 		if ended {
 			m.left--
@@ -204,7 +213,7 @@ func (o *openMany) inHand(t time.Time) (due, told []*many) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, m := range o.byID {
-		if !m.mine && t.Sub(m.moved) > takeOver {
+		if !m.mine && t.Sub(m.moved) > takeOver && m.DoneAt.IsZero() {
 			m.mine, m.due = true, true
 		}
 		switch {
@@ -261,6 +270,18 @@ func (o *openMany) again(m *many) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	m.due = true
+}
+
+// base is what the row of m should say: where this process carries m out, what it knows; otherwise what is stored.
+func (o *openMany) base(m *many, stored *Revocation) *Revocation {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	r := *stored
+	if m.mine {
+		r = m.Revocation
+		r.Sessions = stored.Sessions
+	}
+	return &r
 }
 
 // written takes in a row as it was written.

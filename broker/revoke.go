@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/bailiff-secrets/bailiff/gate"
 )
@@ -69,7 +68,8 @@ func (b *Broker) Retry(ctx context.Context, id string) error {
 	return b.mark(ctx, l)
 }
 
-// revoke makes l's revocation durable and, with sync, waits for the result.
+// revoke makes l's revocation durable and, with sync, waits for the result. Where a try was under way already, which may
+// have begun before the target was well, its failure is followed by another.
 func (b *Broker) revoke(ctx context.Context, l *Lease, sync bool) error {
 	if l.State == Revoked {
 		return nil
@@ -77,26 +77,37 @@ func (b *Broker) revoke(ctx context.Context, l *Lease, sync bool) error {
 	if !sync {
 		return b.mark(ctx, l)
 	}
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.SyncTimeout)
+	defer cancel()
+	underWay, err := b.tryNow(ctx, l)
+	if err != nil && underWay && ctx.Err() == nil {
+		if l, err = b.find(ctx, l.ID); err == nil && l.State != Revoked {
+			_, err = b.tryNow(ctx, l)
+		}
+	}
+	return err
+}
+
+// tryNow makes l's revocation durable and waits for the result of the next try, or of one that is underWay.
+func (b *Broker) tryNow(ctx context.Context, l *Lease) (underWay bool, err error) {
 	result := b.waiters.add(l.ID) // before the write, so that no result is missed
 	defer b.waiters.remove(l.ID, result)
-	if err := b.mark(ctx, l); err != nil {
-		return err
+	if err := b.markDurably(ctx, l); err != nil {
+		return false, err
 	}
+	underWay = b.hurry(l) == already
 	if b.isRevoked(ctx, l.ID) { // just before the waiter was added
-		return nil
+		return underWay, nil
 	}
-	timer := time.NewTimer(b.cfg.SyncTimeout)
-	defer timer.Stop()
 	select {
 	case err := <-result:
-		return err
+		return underWay, err
 	case <-ctx.Done():
-	case <-timer.C:
 	}
 	if b.isRevoked(context.WithoutCancel(ctx), l.ID) {
-		return nil
+		return underWay, nil
 	}
-	return gate.Errorf(gate.TargetSlow, "the lease is not revoked yet; the revocation goes on")
+	return underWay, gate.Errorf(gate.TargetSlow, "the lease is not revoked yet; the revocation goes on")
 }
 
 func (b *Broker) isRevoked(ctx context.Context, id string) bool {
@@ -152,8 +163,10 @@ func (b *Broker) markOnce(ctx context.Context, l *Lease) error {
 }
 
 // hurry puts a lease that is to be revoked into its lane; where there is no room, the due loop will.
-func (b *Broker) hurry(l *Lease) {
-	if b.lanes.offer(l.Target, asked, item{id: l.ID}, 1) != queued {
+func (b *Broker) hurry(l *Lease) taken {
+	t := b.lanes.offer(l.Target, asked, item{id: l.ID}, 1)
+	if t != queued {
 		b.alarm.now()
 	}
+	return t
 }
