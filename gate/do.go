@@ -9,7 +9,10 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/bailiff-secrets/bailiff/audit"
 	"github.com/bailiff-secrets/bailiff/identity"
@@ -315,8 +318,13 @@ func newID() string {
 	return string(s[:])
 }
 
-// quoted makes any bytes fit for a record.
-func quoted(s string) string { return strconv.QuoteToASCII(cut(s, 512)) }
+// quoted makes any bytes fit for a record; what is fit already stays as it is, so that it is found by its path.
+func quoted(s string) string {
+	if len(s) <= 512 && utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
+		return s
+	}
+	return strconv.QuoteToASCII(cut(s, 512))
+}
 
 func cut(s string, n int) string {
 	if len(s) <= n {

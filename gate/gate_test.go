@@ -337,6 +337,18 @@ func TestRefuse(t *testing.T) {
 	}
 }
 
+func TestRefusedPathIsFoundInTheTrail(t *testing.T) {
+	for path, want := range map[string]string{
+		"secret/data/a": "secret/data/a", "secret/ä b": "secret/ä b", "a/../b": "a/../b", "a\nb": `"a\nb"`, "\xff": `"\xff"`, "a\u202eb": `"a\u202eb"`,
+	} {
+		tr := &trail{}
+		newGate(t, &backend{}, tr, everyone, io.Discard).Refuse(t.Context(), &gate.Request{Path: path}, gate.TooLarge, "too large") //nolint:errcheck // it always is one
+		if len(tr.records) != 1 || tr.records[0].Path != want {
+			t.Errorf("%q: got %+v, want the path %s", path, tr.records, want)
+		}
+	}
+}
+
 func TestMounts(t *testing.T) {
 	m, err := gate.NewMounts([]*gate.Mount{{Path: "secret/"}, {Path: "team/a/kv/"}, {Path: "auth/token/"}})
 	if err != nil {

@@ -113,15 +113,20 @@ func (b *bootstrapper) declare(ctx context.Context, name string) error {
 	return err
 }
 
-// serve answers on the local socket until ctx ends. Only the user that runs the server can reach it.
-func (b *bootstrapper) serve(ctx context.Context, socket string) error {
+// listen opens the local socket. Only the user that runs the server can reach it.
+func (b *bootstrapper) listen(ctx context.Context, socket string) (net.Listener, error) {
 	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("the socket of an earlier run: %w", err)
+		return nil, fmt.Errorf("the socket of an earlier run: %w", err)
 	}
 	ln, err := listenPrivate(ctx, socket)
 	if err != nil {
-		return fmt.Errorf("listen on the admin socket: %w", err)
+		return nil, fmt.Errorf("listen on the admin socket: %w", err)
 	}
+	return ln, nil
+}
+
+// serve answers on the local socket until ctx ends.
+func (b *bootstrapper) serve(ctx context.Context, ln net.Listener) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /bootstrap", b.handle)
 	srv := &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, MaxHeaderBytes: 8 << 10}

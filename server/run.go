@@ -154,18 +154,11 @@ func (s *server) run(ctx context.Context, opts Options, ready func(ctx context.C
 	if err := s.event(ctx, "start", "the server starts, version "+opts.Version); err != nil {
 		return err
 	}
-	ln, err := listen(ctx, s.cfg.Listener.Address, s.cert)
+	l, err := s.listen(ctx)
 	if err != nil {
 		return err
 	}
-	ln = netutil.LimitListener(ln, s.cfg.Limits.MaxConnections)
-	var mln net.Listener
-	if s.cfg.Metrics.Address != "" {
-		if mln, err = listen(ctx, s.cfg.Metrics.Address, nil); err != nil {
-			return errors.Join(err, ln.Close())
-		}
-	}
-	s.logger.Info("serving", "address", ln.Addr().String(), "metrics", s.cfg.Metrics.Address, "tls", s.cert != nil, "version", opts.Version)
+	s.logger.Info("serving", "address", l.front.Addr().String(), "metrics", s.cfg.Metrics.Address, "tls", s.cert != nil, "version", opts.Version)
 
 	// The broker goes on until the doors are closed, so that what they began is finished by somebody.
 	brokerCtx, stopBroker := context.WithCancel(context.WithoutCancel(ctx))
@@ -175,7 +168,7 @@ func (s *server) run(ctx context.Context, opts Options, ready func(ctx context.C
 	rotationsDone := make(chan error, 1)
 	go func() { rotationsDone <- s.rotations.Run(brokerCtx) }()
 
-	err = s.serve(ctx, opts, ln, mln, ready)
+	err = s.serve(ctx, opts, l, ready)
 	stopBroker()
 	err = errors.Join(err, <-rotationsDone)
 	if e := <-brokerDone; e != nil && !errors.Is(e, context.Canceled) {
@@ -184,18 +177,48 @@ func (s *server) run(ctx context.Context, opts Options, ready func(ctx context.C
 	return errors.Join(err, s.event(context.WithoutCancel(ctx), "stop", "the server stops"))
 }
 
-func (s *server) serve(ctx context.Context, opts Options, ln, mln net.Listener, ready func(context.Context, string) error) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return serveUntil(ctx, s.httpServer(), ln) })
-	if mln != nil {
-		group.Go(func() error { return serveUntil(ctx, metricsServer(s.metrics.handler()), mln) })
+// listeners are open before the first of them is served: whoever finds the server ready finds all of it.
+type listeners struct {
+	front, metrics, admin net.Listener // metrics is nil where it is not wanted
+}
+
+func (s *server) listen(ctx context.Context) (l listeners, err error) {
+	defer func() {
+		if err != nil {
+			for _, ln := range []net.Listener{l.front, l.metrics, l.admin} {
+				if ln != nil {
+					err = errors.Join(err, ln.Close())
+				}
+			}
+		}
+	}()
+	if l.admin, err = s.boot.listen(ctx, s.cfg.AdminSocket); err != nil {
+		return l, err
 	}
-	group.Go(func() error { return s.boot.serve(ctx, s.cfg.AdminSocket) })
+	if s.cfg.Metrics.Address != "" {
+		if l.metrics, err = listen(ctx, s.cfg.Metrics.Address, nil); err != nil {
+			return l, err
+		}
+	}
+	if l.front, err = listen(ctx, s.cfg.Listener.Address, s.cert); err != nil {
+		return l, err
+	}
+	l.front = netutil.LimitListener(l.front, s.cfg.Limits.MaxConnections)
+	return l, nil
+}
+
+func (s *server) serve(ctx context.Context, opts Options, l listeners, ready func(context.Context, string) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return serveUntil(ctx, s.httpServer(), l.front) })
+	if l.metrics != nil {
+		group.Go(func() error { return serveUntil(ctx, metricsServer(s.metrics.handler()), l.metrics) })
+	}
+	group.Go(func() error { return s.boot.serve(ctx, l.admin) })
 	if s.cert != nil && opts.Reload != nil {
 		group.Go(func() error { s.cert.follow(ctx.Done(), opts.Reload, s.logger); return nil })
 	}
 	if ready != nil {
-		group.Go(func() error { return ready(ctx, ln.Addr().String()) })
+		group.Go(func() error { return ready(ctx, l.front.Addr().String()) })
 	}
 	return group.Wait()
 }
