@@ -99,6 +99,52 @@ func (c *Client) RevokeLease(ctx context.Context, id string, sync bool) error {
 	return c.call(ctx, http.MethodPost, "leases/revoke", nil, LeaseRequest{LeaseID: id, Sync: sync}, nil)
 }
 
+// RetryLease makes the next try to end a lease due now.
+func (c *Client) RetryLease(ctx context.Context, id string) error {
+	return c.call(ctx, http.MethodPost, "leases/retry", nil, LeaseRetry{LeaseID: id}, nil)
+}
+
+// ForceLease gives a lease up, whatever is still alive on its target.
+func (c *Client) ForceLease(ctx context.Context, id, reason string) (LeaseForced, error) {
+	return send[LeaseForced](ctx, c, http.MethodPost, "leases/force", LeaseForce{LeaseID: id, Reason: reason})
+}
+
+// PreviewRevocation counts what a revocation would end.
+func (c *Client) PreviewRevocation(ctx context.Context, in RevocationRequest) (RevocationPreview, error) {
+	return send[RevocationPreview](ctx, c, http.MethodPost, "revocations/preview", in)
+}
+
+// RevokeMany promises to end what is selected; with in.Sync it has ended on return.
+func (c *Client) RevokeMany(ctx context.Context, in RevocationRequest) (Revocation, error) {
+	return send[Revocation](ctx, c, http.MethodPost, "revocations", in)
+}
+
+// Revocations lists the open ones and the newest that are done.
+func (c *Client) Revocations(ctx context.Context) ([]Revocation, error) {
+	out, err := get[Revocations](ctx, c, "revocations", nil)
+	return out.Revocations, err
+}
+
+// Revocation finds one.
+func (c *Client) Revocation(ctx context.Context, id string) (Revocation, error) {
+	return get[Revocation](ctx, c, "revocations/"+id, nil)
+}
+
+// RecoverPlan says whether revocations are held, and which.
+func (c *Client) RecoverPlan(ctx context.Context) (RecoverPlan, error) {
+	return get[RecoverPlan](ctx, c, "recover", nil)
+}
+
+// Recover lets what is held be carried out, and returns what was.
+func (c *Client) Recover(ctx context.Context, reason string) (RecoverPlan, error) {
+	return send[RecoverPlan](ctx, c, http.MethodPost, "recover", RecoverRequest{Reason: reason})
+}
+
+// Reconcile compares a target with its leases.
+func (c *Client) Reconcile(ctx context.Context, target string, in ReconcileRequest) (json.RawMessage, error) {
+	return send[json.RawMessage](ctx, c, http.MethodPost, "reconcile/"+target, in)
+}
+
 // ListSecrets lists the secrets of a connector.
 func (c *Client) ListSecrets(ctx context.Context, in USCList) (USCListed, error) {
 	return send[USCListed](ctx, c, http.MethodPost, "usc/list", in)

@@ -47,7 +47,7 @@ func (rt route) match(path string) (map[string]string, bool) {
 func (s *server) table() []route {
 	const get, post, patch, del = http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
 	auditQuery := []string{"path", "identity", "op", "status", "via", "lease", "principal", "request_id", "since", "until", "limit", "before"}
-	leaseQuery := []string{"prefix", "identity", "target", "mount", "role", "state", "cause", "after", "limit"}
+	leaseQuery := []string{"prefix", "identity", "target", "mount", "role", "producer", "token", "state", "cause", "after", "limit"}
 	return []route{
 		{get, "status", nil, s.pass(policy.Read, "sys/bailiff/status")},
 		{get, "audit", auditQuery, s.pass(policy.Read, "sys/bailiff/audit")},
@@ -64,7 +64,16 @@ func (s *server) table() []route {
 		{get, "leases", leaseQuery, s.pass(policy.List, "sys/bailiff/leases")},
 		{post, "leases/renew", nil, s.lease("sys/leases/renew")},
 		{post, "leases/revoke", nil, s.lease("sys/leases/revoke")},
+		{post, "leases/retry", nil, s.retryLease},
+		{post, "leases/force", nil, s.forceLease},
 		{get, "leases/{id...}", nil, s.pass(policy.Read, "sys/bailiff/leases/{id}")},
+		{get, "revocations", []string{"limit"}, s.pass(policy.List, "sys/bailiff/revocations")},
+		{post, "revocations", nil, forward[RevocationRequest](s, "sys/bailiff/revocations")},
+		{post, "revocations/preview", nil, forward[RevocationRequest](s, "sys/bailiff/revocations/preview")},
+		{get, "revocations/{id}", nil, s.pass(policy.Read, "sys/bailiff/revocations/{id}")},
+		{get, "recover", nil, s.pass(policy.Read, "sys/bailiff/recover")},
+		{post, "recover", nil, forward[RecoverRequest](s, "sys/bailiff/recover")},
+		{post, "reconcile/{target}", nil, forward[ReconcileRequest](s, "sys/bailiff/reconcile/{target}")},
 		{post, "usc/list", nil, s.uscList},
 		{post, "usc/get", nil, s.uscGet},
 		{post, "usc/create", nil, s.uscCreate},
@@ -96,11 +105,41 @@ func (s *server) lease(path string) func(*call) (answer, error) {
 		if err := s.decode(c, &in); err != nil {
 			return answer{}, err
 		}
-		if err := vpath.Check(in.LeaseID); err != nil {
-			return answer{}, s.refuse(c, gate.Invalid, "lease_id: "+err.Error())
+		if err := s.checkLeaseID(c, in.LeaseID); err != nil {
+			return answer{}, err
 		}
 		return s.do(c, policy.Update, path, in)
 	}
+}
+
+func (s *server) checkLeaseID(c *call, id string) error {
+	if err := vpath.Check(id); err != nil {
+		return s.refuse(c, gate.Invalid, "lease_id: "+err.Error())
+	}
+	return nil
+}
+
+// retryLease and forceLease name in the path what came in the body.
+func (s *server) retryLease(c *call) (answer, error) {
+	var in LeaseRetry
+	if err := s.decode(c, &in); err != nil {
+		return answer{}, err
+	}
+	if err := s.checkLeaseID(c, in.LeaseID); err != nil {
+		return answer{}, err
+	}
+	return s.do(c, policy.Update, "sys/bailiff/leases/"+in.LeaseID+"/retry", nil)
+}
+
+func (s *server) forceLease(c *call) (answer, error) {
+	var in LeaseForce
+	if err := s.decode(c, &in); err != nil {
+		return answer{}, err
+	}
+	if err := s.checkLeaseID(c, in.LeaseID); err != nil {
+		return answer{}, err
+	}
+	return s.do(c, policy.Update, "sys/bailiff/leases/"+in.LeaseID+"/force", map[string]string{"reason": in.Reason})
 }
 
 // expand fills a path's {x}. The arguments are canonical, so that what comes out is so too.

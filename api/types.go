@@ -102,6 +102,9 @@ type Lease struct {
 	AccessID     string     `json:"access_id,omitempty"`
 	RequestID    string     `json:"request_id,omitempty"`
 	Principal    string     `json:"principal"`
+	Token        string     `json:"token,omitempty"`    // accessor of the token or access key that it was issued to
+	Outlives     bool       `json:"outlives,omitempty"` // it stays when that token ends
+	Holders      int        `json:"holders,omitempty"`  // callers who share it, where there are several
 	State        string     `json:"state"`
 	IssuedAt     *time.Time `json:"issued_at,omitempty"`
 	ExpiresAt    *time.Time `json:"expires_at,omitempty"`
