@@ -9,8 +9,8 @@ import (
 	"github.com/bailiff-secrets/bailiff/gate"
 )
 
-// issue makes a credential under a lease. Its order is what keeps the promise; doc.go has the table.
-func (b *Broker) issue(ctx context.Context, r *gate.Request, roleName string) (resp *gate.Response, err error) {
+// issue makes a credential under a lease, or shares one. Its order is what keeps the promise; doc.go has the table.
+func (b *Broker) issue(ctx context.Context, r *gate.Request, roleName string) (*gate.Response, error) {
 	role, ok := b.cfg.Catalog.Role(r.Mount.Path, roleName)
 	if !ok {
 		return nil, noRole(roleName)
@@ -19,63 +19,106 @@ func (b *Broker) issue(ctx context.Context, r *gate.Request, roleName string) (r
 	if err != nil {
 		return nil, &gate.Error{Kind: gate.Unavailable, Msg: "the role's target is not configured", Err: err}
 	}
-	if err := b.lanes.admits(role.Target); err != nil {
+	o := &order{Request: r, role: role, producer: p, kind: kind}
+	if err := b.pace(o); err != nil {
 		return nil, err
 	}
-	defer b.stats.took("issue", kind, time.Now(), &err)
-	ttl, maxTTL, warnings := b.ttls(role, r.Mount)
-	l, err := b.intend(ctx, r, p, kind, role, maxTTL)
+	if role.Share == ShareByIdentity && r.Caller.Name != "" {
+		return b.issueShared(ctx, o)
+	}
+	i, err := b.issueNew(ctx, o)
 	if err != nil {
-		b.counts.add(role.Target, func(c *Counts) { c.IssueFailed++ })
 		return nil, err
 	}
-	cred, err := b.createAndActivate(ctx, p, role, l, ttl)
-	if err != nil {
-		b.counts.add(role.Target, func(c *Counts) { c.IssueFailed++ })
-		return nil, err
+	return b.answer(ctx, i), nil
+}
+
+// order is what is asked for, and from whom.
+type order struct {
+	*gate.Request
+	role     Role
+	producer Producer
+	kind     string // of producer
+	shareKey string // empty where the lease is not shared
+}
+
+// issued is an active lease with its credential.
+type issued struct {
+	lease *Lease
+	cred  *Credential
+	term  term
+}
+
+// issueNew makes a credential.
+func (b *Broker) issueNew(ctx context.Context, o *order) (i issued, err error) {
+	if err := b.lanes.admits(o.role.Target); err != nil {
+		return i, err
 	}
-	b.counts.add(role.Target, func(c *Counts) { c.Issued++ })
-	b.alarm.at(l.NextAt)
-	data := make(map[string]any, len(cred.Fields))
-	for name, v := range cred.Fields {
+	defer b.stats.took("issue", o.kind, time.Now(), &err)
+	defer func() {
+		if err != nil {
+			b.counts.add(o.role.Target, func(c *Counts) { c.IssueFailed++ })
+		}
+	}()
+	t := now()
+	if i.term, err = b.termOf(o.role, o.Request, t); err != nil {
+		return i, err
+	}
+	if i.lease, err = b.intend(ctx, o, i.term, t); err != nil {
+		return i, err
+	}
+	if err = b.stands(i.lease); err != nil {
+		b.giveUp(ctx, i.lease)
+		return i, err
+	}
+	if i.cred, err = b.createAndActivate(ctx, o.producer, o.role, i.lease, i.term.ttl); err != nil {
+		return i, err
+	}
+	b.counts.add(o.role.Target, func(c *Counts) { c.Issued++ })
+	b.alarm.at(i.lease.NextAt)
+	return i, nil
+}
+
+// answer is what the client gets.
+func (b *Broker) answer(ctx context.Context, i issued) *gate.Response {
+	data := make(map[string]any, len(i.cred.Fields))
+	for name, v := range i.cred.Fields {
 		data[name] = v.Reveal()
 	}
+	l := i.lease
 	return &gate.Response{
 		Data:      data,
-		Lease:     &gate.Lease{ID: l.ID, Renewable: true, Duration: shown(l.ExpiresAt.Sub(l.IssuedAt))},
-		Warnings:  warnings,
+		Lease:     &gate.Lease{ID: l.ID, Renewable: true, Duration: i.term.duration(l, l.IssuedAt)},
+		Warnings:  i.term.warnings,
 		Principal: l.Principal,
 		Detail:    "expires " + l.ExpiresAt.Format(time.RFC3339),
 		Abandon:   func() { b.abandon(ctx, l.ID) },
-	}, nil
-}
-
-// shown is a TTL as clients see it: in whole seconds where it is longer than one.
-func shown(d time.Duration) time.Duration {
-	if d > time.Second {
-		return d.Round(time.Second)
 	}
-	return d
 }
 
 // intend writes the lease before anything exists on the target.
-func (b *Broker) intend(ctx context.Context, r *gate.Request, p Producer, kind string, role Role, maxTTL time.Duration) (*Lease, error) {
-	t := now()
+func (b *Broker) intend(ctx context.Context, o *order, tm term, t time.Time) (*Lease, error) {
 	l := &Lease{
-		ID:    r.Mount.Path + "creds/" + role.Name + "/" + randomBase62(24),
-		Mount: r.Mount.Path, Role: role.Name, Producer: kind, Target: role.Target,
-		Identity: r.Caller.Name, AccessID: r.Caller.AccessID, RequestID: r.ID,
-		Principal: principal(p, role),
-		State:     Pending, MaxExpiresAt: t.Add(maxTTL), ExpiresAt: t.Add(maxTTL),
+		ID:    o.Mount.Path + "creds/" + o.role.Name + "/" + randomBase62(24),
+		Mount: o.Mount.Path, Role: o.role.Name, Producer: o.kind, Target: o.role.Target,
+		Identity: o.Caller.Name, AccessID: o.Caller.AccessID, RequestID: o.ID,
+		Token: o.Caller.Accessor, Outlives: o.Mount.Outlive, ShareKey: o.shareKey,
+		Principal: principal(o.producer, o.role),
+		State:     Pending, MaxExpiresAt: tm.until, ExpiresAt: tm.until,
 		IntentDeadline: t.Add(b.cfg.IssueTimeout), NextAt: t.Add(b.cfg.IssueTimeout),
 	}
-	if s, ok := p.(Snapshotter); ok {
-		data, err := s.Snapshot(role)
+	if s, ok := o.producer.(Snapshotter); ok {
+		data, err := s.Snapshot(o.role)
 		if err != nil {
 			return nil, &gate.Error{Kind: gate.Internal, Msg: "the role can't be kept with the lease", Err: err}
 		}
 		l.Data = data
 	}
+	inserted, err := b.reserve(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer inserted()
 	b.cfg.Fault("intent-before") // a crash here leaves nothing
 	if err := b.cfg.Store.Insert(ctx, l); err != nil {
 		// The row may be there all the same: then its deadline ends it, and there is nothing on the target.
@@ -157,38 +200,9 @@ func (b *Broker) giveUp(ctx context.Context, l *Lease) {
 func (b *Broker) abandon(ctx context.Context, id string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	if err := b.Revoke(ctx, id, false); err != nil {
+	if err := b.Release(ctx, id, false); err != nil {
 		b.log.Error("an abandoned lease could not be marked for revocation; it ends when it expires", "lease_id", id, "error", err)
 	}
-}
-
-// ttls works out the TTL and the most a lease may live, and says which cap cut the TTL.
-func (b *Broker) ttls(role Role, m *gate.Mount) (ttl, maxTTL time.Duration, warnings []string) {
-	ttl = b.cfg.DefaultTTL
-	for _, d := range []time.Duration{role.DefaultTTL, m.DefaultTTL} {
-		if d > 0 {
-			ttl = d
-			break
-		}
-	}
-	maxTTL = b.cfg.MaxTTL
-	who := "the system's"
-	for _, c := range []struct {
-		who string
-		max time.Duration
-	}{{"the mount's", m.MaxTTL}, {"the role's", role.MaxTTL}} {
-		if c.max > 0 && c.max < maxTTL {
-			maxTTL, who = c.max, c.who
-		}
-	}
-	if ttl > maxTTL {
-		// A default that nobody chose and that the cap cuts is not worth a warning.
-		if role.DefaultTTL > 0 || m.DefaultTTL > 0 {
-			warnings = append(warnings, fmt.Sprintf("TTL of %q exceeded %s max_ttl of %q; it was cut to that", ttl, who, maxTTL))
-		}
-		ttl = maxTTL
-	}
-	return ttl, maxTTL, warnings
 }
 
 func earliest(a, b time.Time) time.Time {

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/bailiff-secrets/bailiff/gate"
@@ -69,24 +68,6 @@ func (b *Broker) renewable(ctx context.Context, id string) (*Lease, error) {
 func (b *Broker) role(l *Lease) (Role, bool) {
 	role, ok := b.cfg.Catalog.Role(l.Mount, l.Role)
 	return role, ok && role.Target == l.Target
-}
-
-// until is the new end of a lease.
-func (b *Broker) until(role Role, l *Lease, increment time.Duration) (time.Time, []string) {
-	t := now()
-	if increment == 0 {
-		increment = role.DefaultTTL
-	}
-	if increment == 0 {
-		increment = b.cfg.DefaultTTL
-	}
-	until := t.Add(increment).Truncate(time.Millisecond)
-	if increment > b.cfg.MaxTTL || until.After(l.MaxExpiresAt) {
-		until = earliest(t.Add(b.cfg.MaxTTL), l.MaxExpiresAt)
-		return until, []string{fmt.Sprintf("TTL of %q exceeded the effective max_ttl of the lease; it was cut to %q",
-			increment, shown(until.Sub(t)))}
-	}
-	return until, nil
 }
 
 // moveEnd writes the new end to the store and to the target, in the order that Renew explains.
