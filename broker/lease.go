@@ -129,6 +129,7 @@ type Role struct {
 	Share        string        // ShareByIdentity, or empty: nobody shares
 	PoolSize     int           // credentials made ahead of demand, at most; 0: none
 	PoolMaxAge   time.Duration // how long they wait at most
+	ReadyTimeout time.Duration // how long a new credential may take to work before it is released; 0: it is not tried
 }
 
 // ShareByIdentity is Role.Share where callers of one identity share a lease.
@@ -138,6 +139,8 @@ const ShareByIdentity = "identity"
 type Credential struct {
 	Fields map[string]secret.Value // "username", "password"
 	Data   []byte                  // kept (sealed) with the lease, for a later Revoke without Role; never a secret of the credential
+
+	Warnings []string // for whoever gets it
 }
 
 // Ref names a credential to renew or revoke.
@@ -170,8 +173,8 @@ type Snapshotter interface {
 	Snapshot(role Role) ([]byte, error)
 }
 
-// Namer is a Producer whose target wants names of another form than bl-<role8>-<16 letters>. Names must hold at least 80
-// random bits and be recognisable as Bailiff's.
+// Namer is a Producer whose target wants names of another form than bl-<role8>-<20 letters>. Names must hold at least 80
+// random bits and be recognisable as Bailiff's. They have no check, so Reconcile touches none of them.
 type Namer interface {
 	Name(role Role, random string) string
 }

@@ -186,6 +186,7 @@ func roleOf(p object.Producer, targets []versioned) (broker.Role, error) {
 		Mount: p.Mount + "/", Name: p.Name, Target: p.Target, Config: config,
 		DefaultTTL: time.Duration(p.DefaultTTL), MaxTTL: time.Duration(p.MaxTTL), TargetMaxTTL: targetMax,
 		MaxLeases: p.MaxLeases, IssueRate: p.IssueRate, Share: p.Share, PoolSize: p.PoolSize, PoolMaxAge: time.Duration(p.PoolMaxAge),
+		ReadyTimeout: time.Duration(p.ReadyTimeout),
 	}, nil
 }
 
