@@ -24,7 +24,7 @@ func (b *Broker) round(ctx context.Context) (wait time.Duration, err error) {
 	o := offers{sizes: make(map[string][classes]int), shut: make(map[string][]item)}
 	for _, l := range w.due {
 		if l.NextAt.After(t) {
-			w.wait = min(w.wait, max(l.NextAt.Sub(t), leastPoll))
+			w.wait = min(w.wait, max(l.NextAt.Sub(t), leastPoll+time.Duration(len(w.due))*20*time.Microsecond))
 			break
 		}
 		b.offer(l, w.until, &o)
@@ -71,7 +71,8 @@ type window struct {
 	wait  time.Duration
 }
 
-// leastPoll is the shortest time between two looks that nothing else asks for.
+// leastPoll is the shortest time between two looks that nothing else asks for; it is longer where a look brings much, so that
+// looking is not all that is done.
 const leastPoll = 2 * time.Millisecond
 
 // sharedPoll is the longest time between two looks at a store that others write to as well.

@@ -219,7 +219,7 @@ func TestRevokeManyThatCannotEndAll(t *testing.T) {
 
 // TestRevokeManySurvivesCrashes: whatever the point, another process ends what was picked and nothing else.
 func TestRevokeManySurvivesCrashes(t *testing.T) {
-	const n = 2500
+	const n = 1300
 	for _, point := range []string{"many-durable", "many-expanded", "in the middle of a page"} {
 		t.Run(point, func(t *testing.T) {
 			test(t, func(w *world) {
@@ -228,7 +228,7 @@ func TestRevokeManySurvivesCrashes(t *testing.T) {
 				other := w.put(1, "bad", func(_ int, l *broker.Lease) { l.Identity = "carol" })[0]
 				p.point.Store(point)
 				if strings.HasPrefix(point, "in") {
-					p.moves.Store(1500)
+					p.moves.Store(1150)
 				}
 				done := make(chan struct{})
 				go func() {
