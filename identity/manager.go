@@ -50,22 +50,38 @@ type Manager struct {
 	store KeyStore
 	dir   atomic.Pointer[Directory]
 
+	changing sync.Mutex // held while keys change in the store and here, so that Reload never undoes a change
+
 	mu   sync.RWMutex
 	keys map[string][]Key // by access id
 }
 
 // NewManager reads the keys of store. Until Use is called nobody is known.
 func NewManager(ctx context.Context, store KeyStore) (*Manager, error) {
-	list, err := store.Keys(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("read access keys: %w", err)
-	}
-	m := &Manager{store: store, keys: make(map[string][]Key)}
-	for _, k := range list {
-		m.keys[k.AccessID] = append(m.keys[k.AccessID], k)
+	m := &Manager{store: store}
+	if err := m.Reload(ctx); err != nil {
+		return nil, err
 	}
 	m.dir.Store(NewDirectory(nil, nil))
 	return m, nil
+}
+
+// Reload reads the keys again, for what another process has changed in the store.
+func (m *Manager) Reload(ctx context.Context) error {
+	m.changing.Lock()
+	defer m.changing.Unlock()
+	list, err := m.store.Keys(ctx)
+	if err != nil {
+		return fmt.Errorf("read access keys: %w", err)
+	}
+	keys := make(map[string][]Key)
+	for _, k := range list {
+		keys[k.AccessID] = append(keys[k.AccessID], k)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.keys = keys
+	return nil
 }
 
 // Use makes d the identities and roles that count from now on.
@@ -166,6 +182,8 @@ func (m *Manager) AddKey(ctx context.Context, accessID, note string, ttl time.Du
 
 // put makes k durable, then lets it count.
 func (m *Manager) put(ctx context.Context, k Key) error {
+	m.changing.Lock()
+	defer m.changing.Unlock()
 	if err := m.store.PutKey(ctx, k); err != nil {
 		return fmt.Errorf("keep access key: %w", err)
 	}
@@ -194,6 +212,8 @@ func (m *Manager) SetKeyDisabled(ctx context.Context, accessID, id string, disab
 
 // DeleteKey forgets a key. It counts from the moment of return.
 func (m *Manager) DeleteKey(ctx context.Context, accessID, id string) error {
+	m.changing.Lock()
+	defer m.changing.Unlock()
 	if _, ok := m.key(accessID, id); !ok {
 		return ErrNoKey
 	}
@@ -206,6 +226,31 @@ func (m *Manager) DeleteKey(ctx context.Context, accessID, id string) error {
 		delete(m.keys, accessID)
 	}
 	return nil
+}
+
+// Token says whether the key that an accessor stands for opens anything now, and when it ends; zero where it has no end.
+func (m *Manager) Token(accessID, accessor string) (ends time.Time, counts bool) {
+	k, ok := m.key(accessID, accessor)
+	entry, known := m.dir.Load().byAccessID[accessID]
+	expired := !k.ExpiresAt.IsZero() && !time.Now().Before(k.ExpiresAt)
+	return k.ExpiresAt, ok && known && !expired && !k.Disabled && !entry.identity.Disabled
+}
+
+// Shut lists the keys that somebody has shut out: those that are disabled, and those of identities that are disabled or gone.
+func (m *Manager) Shut() []Key {
+	dir := m.dir.Load()
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	var out []Key
+	for accessID, keys := range m.keys {
+		entry, known := dir.byAccessID[accessID]
+		for _, k := range keys {
+			if k.Disabled || !known || entry.identity.Disabled {
+				out = append(out, k)
+			}
+		}
+	}
+	return out
 }
 
 func (m *Manager) key(accessID, id string) (Key, bool) {

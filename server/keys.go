@@ -7,17 +7,49 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"strings"
+	"time"
 
+	"github.com/bailiff-secrets/bailiff/broker"
+	"github.com/bailiff-secrets/bailiff/identity"
 	"github.com/bailiff-secrets/bailiff/internal/config"
+	"github.com/bailiff-secrets/bailiff/internal/object"
 	"github.com/bailiff-secrets/bailiff/internal/seal"
+	"github.com/bailiff-secrets/bailiff/internal/secret"
+	"github.com/bailiff-secrets/bailiff/rotation"
+	"github.com/bailiff-secrets/bailiff/store/postgres"
 	"github.com/bailiff-secrets/bailiff/store/sqlite"
 )
 
 const metaKeyset = "keyset"
 
+// store is all that is kept.
+type store interface {
+	broker.Store
+	broker.Claimer
+	broker.Counter
+	broker.Revocations
+	object.Store
+	identity.KeyStore
+	rotation.Store
+	onceStore
+
+	// Counts is how many leases are in each state, and since when the one that is most overdue is.
+	Counts(ctx context.Context) (map[broker.State]int, time.Time, error)
+	UseSealer(s seal.Sealer)
+	Close() error
+}
+
 // openStore opens the store with its data keys. The first start makes them, and the root key file where there is none.
-func openStore(ctx context.Context, cfg *config.Server, logger *slog.Logger) (*sqlite.DB, error) {
-	db, err := sqlite.Open(ctx, sqlite.Config{Path: storePath(cfg), Logger: logger})
+func openStore(ctx context.Context, cfg *config.Server, logger *slog.Logger) (store, error) {
+	var db store
+	var err error
+	if p := cfg.Store.Postgres; p != nil {
+		db, err = openPostgres(ctx, p, logger)
+	} else {
+		db, err = openSQLite(ctx, cfg, logger)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -29,9 +61,47 @@ func openStore(ctx context.Context, cfg *config.Server, logger *slog.Logger) (*s
 	return db, nil
 }
 
+func openSQLite(ctx context.Context, cfg *config.Server, logger *slog.Logger) (store, error) {
+	db, err := sqlite.Open(ctx, sqlite.Config{Path: filepath.Join(cfg.DataDir, "bailiff.db"), Logger: logger})
+	if err != nil {
+		return nil, err
+	}
+	return db, nil
+}
+
+func openPostgres(ctx context.Context, p *config.Postgres, logger *slog.Logger) (store, error) {
+	c := postgres.Config{URL: secret.New(p.URL), MaxConnections: p.MaxConnections, Logger: logger}
+	for _, f := range []struct {
+		path string
+		to   *secret.Value
+	}{{p.URLFile, &c.URL}, {p.PasswordFile, &c.Password}} {
+		if f.path == "" {
+			continue
+		}
+		b, err := os.ReadFile(f.path)
+		if err != nil {
+			return nil, fmt.Errorf("opening the store: %w", err)
+		}
+		*f.to = secret.New(strings.TrimRight(string(b), "\r\n"))
+	}
+	db, err := postgres.Open(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return db, nil
+}
+
+// storageType is Vault's word for the store.
+func storageType(cfg *config.Server) string {
+	if cfg.Store.Postgres != nil {
+		return "postgresql"
+	}
+	return "sqlite"
+}
+
 // openKeys reads the sealed keyset, or makes one. The root key file is durable before the keyset that it seals, so that a
 // crash between the two leaves a key without data, never data without its key.
-func openKeys(ctx context.Context, db *sqlite.DB, path string, logger *slog.Logger) (*seal.Keyset, error) {
+func openKeys(ctx context.Context, db onceStore, path string, logger *slog.Logger) (*seal.Keyset, error) {
 	sealed, there, err := db.Meta(ctx, metaKeyset)
 	if err != nil {
 		return nil, err
@@ -40,7 +110,7 @@ func openKeys(ctx context.Context, db *sqlite.DB, path string, logger *slog.Logg
 	switch {
 	case err == nil:
 	case errors.Is(err, os.ErrNotExist) && there:
-		return nil, fmt.Errorf("the root key file %s is missing, and the store is sealed to it: put it back from where it is kept", path)
+		return nil, fmt.Errorf("the root key file %s is missing, and the store is sealed to it: put it back from where it is kept, or copy it from another server of this store", path)
 	case errors.Is(err, os.ErrNotExist):
 		if root, err = seal.CreateRootKey(path); err != nil {
 			return nil, err
@@ -56,10 +126,18 @@ func openKeys(ctx context.Context, db *sqlite.DB, path string, logger *slog.Logg
 	if err != nil {
 		return nil, err
 	}
-	if stored, err := db.PutMetaOnce(ctx, metaKeyset, sealed); err != nil || !stored {
-		return nil, errors.Join(err, errors.New("the data keys could not be stored"))
+	stored, err := db.PutMetaOnce(ctx, metaKeyset, sealed)
+	if err != nil {
+		return nil, fmt.Errorf("store the data keys: %w", err)
 	}
-	return keys, nil
+	if stored {
+		return keys, nil
+	}
+	// Another server of this store was quicker.
+	if sealed, _, err = db.Meta(ctx, metaKeyset); err != nil {
+		return nil, err
+	}
+	return seal.OpenKeyset(root, sealed)
 }
 
 const metaCluster = "cluster-id"

@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/hashicorp/hcl/v2"
 )
 
 // PlainHTTPSentence is what Listener.PlainHTTPBeyondLoopback must say to let secrets cross a network in the clear.
@@ -24,6 +27,7 @@ type Server struct {
 	Listener    Listener
 	Metrics     Metrics
 	Limits      Limits
+	Store       Store
 	Audit       Audit
 	Log         Log
 }
@@ -49,6 +53,20 @@ type Limits struct {
 	IdleTimeout       time.Duration // of a kept connection; default 2m
 	MaxHeaderBytes    int           // default 64 KiB
 	MaxConnections    int           // at once; default 4096
+}
+
+// Store is where objects, access keys and leases are kept. Default: an SQLite file in the data directory, which one server
+// alone can use.
+type Store struct {
+	Postgres *Postgres // a database that several servers share; they need the same root key
+}
+
+// Postgres says how to reach the database. Either URL or URLFile is set.
+type Postgres struct {
+	URL            string // postgres://user@host:port/database?sslmode=verify-full, without a password
+	URLFile        string // a file that holds the URL, which may have a password then
+	PasswordFile   string // a file that holds the password, where the URL has none
+	MaxConnections int    // default 16
 }
 
 // Audit is where and how the trail is kept.
@@ -92,7 +110,11 @@ func LoadServer(path string) (*Server, error) {
 		return nil, fmt.Errorf("find the directory of %s: %w", path, err)
 	}
 	s.derive()
-	for _, p := range []*string{&s.DataDir, &s.RootKeyFile, &s.AdminSocket, &s.Audit.Dir, &s.Listener.TLSCertFile, &s.Listener.TLSKeyFile} {
+	relative := []*string{&s.DataDir, &s.RootKeyFile, &s.AdminSocket, &s.Audit.Dir, &s.Listener.TLSCertFile, &s.Listener.TLSKeyFile}
+	if p := s.Store.Postgres; p != nil {
+		relative = append(relative, &p.URLFile, &p.PasswordFile)
+	}
+	for _, p := range relative {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}
@@ -167,6 +189,9 @@ func (s *Server) root(r *reader) block {
 				"max_header_bytes":    smallSize(&s.Limits.MaxHeaderBytes),
 				"max_connections":     whole(&s.Limits.MaxConnections),
 			}),
+			"store": {read: func(b *hcl.Block) {
+				r.read(b.Body, block{blocks: map[string]inner{"postgres": {read: s.postgres(r)}}})
+			}},
 			"audit": r.section(map[string]attr{
 				"dir":          text(&s.Audit.Dir),
 				"segment_size": size(&s.Audit.SegmentSize),
@@ -174,6 +199,20 @@ func (s *Server) root(r *reader) block {
 			}),
 			"log": r.section(map[string]attr{"level": text(&s.Log.Level), "format": text(&s.Log.Format)}),
 		},
+	}
+}
+
+// postgres reads the block of that name.
+func (s *Server) postgres(r *reader) func(b *hcl.Block) {
+	return func(b *hcl.Block) {
+		p := &Postgres{}
+		s.Store.Postgres = p
+		r.read(b.Body, block{attrs: map[string]attr{
+			"url":             text(&p.URL),
+			"url_file":        text(&p.URLFile),
+			"password_file":   text(&p.PasswordFile),
+			"max_connections": whole(&p.MaxConnections),
+		}})
 	}
 }
 
@@ -209,6 +248,9 @@ func (s *Server) Validate() error {
 		}
 	}
 	errs = append(errs, s.Limits.validate()...)
+	if p := s.Store.Postgres; p != nil {
+		errs = append(errs, p.validate()...)
+	}
 	if s.Audit.SegmentSize < 1<<20 {
 		bad("audit.segment_size", "it must be at least 1MiB")
 	}
@@ -234,6 +276,22 @@ func (l *Listener) validate() error {
 		return errPlainHTTP
 	}
 	return nil
+}
+
+func (p *Postgres) validate() []error {
+	var errs []error
+	if (p.URL == "") == (p.URLFile == "") {
+		errs = append(errs, errors.New("store.postgres: set either url or url_file"))
+	}
+	if u, err := url.Parse(p.URL); err != nil {
+		errs = append(errs, errors.New("store.postgres.url: it is not a URL"))
+	} else if _, there := u.User.Password(); there || u.Query().Has("password") {
+		errs = append(errs, errors.New("store.postgres.url: it must hold no password: write that to a file and set password_file"))
+	}
+	if p.MaxConnections < 0 {
+		errs = append(errs, errors.New("store.postgres.max_connections: it must not be below zero"))
+	}
+	return errs
 }
 
 func (l *Limits) validate() []error {
