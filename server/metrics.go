@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"net/http"
 	"time"
 
@@ -10,7 +9,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/bailiff-secrets/bailiff/audit"
-	"github.com/bailiff-secrets/bailiff/broker"
 	"github.com/bailiff-secrets/bailiff/gate"
 )
 
@@ -52,49 +50,4 @@ func (m *metrics) observe(r *gate.Request, status audit.Status, took time.Durati
 
 func (m *metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Timeout: 10 * time.Second})
-}
-
-// leaseCounter is the part of a store that counts leases.
-type leaseCounter interface {
-	Counts(ctx context.Context) (map[broker.State]int, time.Time, error)
-}
-
-// leaseMetrics reads the store when it is scraped.
-type leaseMetrics struct {
-	store   leaseCounter
-	leases  *prometheus.Desc
-	overdue *prometheus.Desc
-}
-
-func newLeaseMetrics(store leaseCounter) *leaseMetrics {
-	return &leaseMetrics{
-		store:   store,
-		leases:  prometheus.NewDesc("bailiff_leases", "Leases by state, revoked ones left out.", []string{"state"}, nil),
-		overdue: prometheus.NewDesc("bailiff_oldest_overdue_revocation_seconds", "Age of the oldest revocation that is due and not done.", nil, nil),
-	}
-}
-
-// Describe is part of prometheus.Collector.
-func (l *leaseMetrics) Describe(ch chan<- *prometheus.Desc) {
-	ch <- l.leases
-	ch <- l.overdue
-}
-
-// Collect is part of prometheus.Collector.
-func (l *leaseMetrics) Collect(ch chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	counts, oldest, err := l.store.Counts(ctx)
-	if err != nil {
-		ch <- prometheus.NewInvalidMetric(l.leases, err)
-		return
-	}
-	for _, s := range []broker.State{broker.Pending, broker.Active, broker.Revoking, broker.Stuck} {
-		ch <- prometheus.MustNewConstMetric(l.leases, prometheus.GaugeValue, float64(counts[s]), string(s))
-	}
-	age := 0.0
-	if !oldest.IsZero() {
-		age = max(0, time.Since(oldest).Seconds())
-	}
-	ch <- prometheus.MustNewConstMetric(l.overdue, prometheus.GaugeValue, age)
 }

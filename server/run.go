@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -22,7 +21,6 @@ import (
 	"github.com/bailiff-secrets/bailiff/identity"
 	"github.com/bailiff-secrets/bailiff/internal/config"
 	"github.com/bailiff-secrets/bailiff/rotation"
-	"github.com/bailiff-secrets/bailiff/store/sqlite"
 	"github.com/bailiff-secrets/bailiff/sys"
 	"github.com/bailiff-secrets/bailiff/usc"
 )
@@ -50,7 +48,7 @@ func Run(ctx context.Context, opts Options) error {
 type server struct {
 	cfg       *config.Server
 	logger    *slog.Logger
-	db        *sqlite.DB
+	db        store
 	trail     *audit.Log
 	estate    *estate
 	leases    *broker.Broker
@@ -94,7 +92,7 @@ func open(ctx context.Context, cfg *config.Server, opts Options) (s *server, err
 	}
 	s.estate = newEstate(s.db, manager, s.logger)
 	if s.leases, err = broker.New(broker.Config{
-		Store: s.db, Catalog: s.estate, Recorder: s.trail, Node: cfg.Node, Logger: s.logger, Fault: fault,
+		Store: s.db, Claims: claims(s.db), Catalog: s.estate, Recorder: s.trail, Node: cfg.Node, Logger: s.logger, Fault: fault,
 	}); err != nil {
 		return s, err
 	}
@@ -105,12 +103,20 @@ func open(ctx context.Context, cfg *config.Server, opts Options) (s *server, err
 	if err := s.doors(ctx, fault); err != nil {
 		return s, err
 	}
-	s.metrics.registry.MustRegister(newLeaseMetrics(s.db))
+	s.metrics.registry.MustRegister(newLeaseMetrics(s.leases), newTrailMetrics(s.trail))
 	s.boot = &bootstrapper{estate: s.estate, store: s.db, trail: s.trail}
 	if cfg.Listener.TLSCertFile != "" {
 		s.cert, err = loadCertificate(cfg.Listener.TLSCertFile, cfg.Listener.TLSKeyFile)
 	}
 	return s, err
+}
+
+// claims is the store where several servers share it, so that each claims the work it does; nil where this one is alone.
+func claims(db store) broker.Claimer {
+	if _, shared := db.(changer); shared {
+		return db
+	}
+	return nil
 }
 
 // doors builds the gate, what it guards, and the doors before it.
@@ -214,6 +220,9 @@ func (s *server) serve(ctx context.Context, opts Options, l listeners, ready fun
 		group.Go(func() error { return serveUntil(ctx, metricsServer(s.metrics.handler()), l.metrics) })
 	}
 	group.Go(func() error { return s.boot.serve(ctx, l.admin) })
+	if shared, ok := s.db.(changer); ok {
+		group.Go(func() error { s.estate.follow(ctx, shared); return nil })
+	}
 	if s.cert != nil && opts.Reload != nil {
 		group.Go(func() error { s.cert.follow(ctx.Done(), opts.Reload, s.logger); return nil })
 	}
@@ -259,7 +268,7 @@ func (s *server) ready(ctx context.Context) error {
 // info is what Vault's status paths show. A server that can't record is as good as sealed: nothing is released.
 func (s *server) info(context.Context) hvp.Info {
 	return hvp.Info{
-		Sealed: s.trail.Err() != nil, ClusterName: "bailiff", ClusterID: s.clusterID, StorageType: "sqlite",
+		Sealed: s.trail.Err() != nil, ClusterName: "bailiff", ClusterID: s.clusterID, StorageType: storageType(s.cfg),
 	}
 }
 
@@ -289,5 +298,3 @@ func newLogger(cfg *config.Server, opts Options) *slog.Logger {
 	}
 	return slog.New(slog.NewTextHandler(opts.Stderr, o))
 }
-
-func storePath(cfg *config.Server) string { return filepath.Join(cfg.DataDir, "bailiff.db") }

@@ -18,6 +18,11 @@ type checker interface {
 // statusWait bounds how long a status waits for targets.
 const statusWait = 3 * time.Second
 
+// leaseCounter is the part of a store that counts leases.
+type leaseCounter interface {
+	Counts(ctx context.Context) (map[broker.State]int, time.Time, error)
+}
+
 // status is the answer of sys/bailiff/status.
 func (s *server) status(ctx context.Context) map[string]any {
 	out := map[string]any{
