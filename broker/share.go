@@ -58,7 +58,9 @@ func (b *Broker) issueShared(ctx context.Context, o *order) (*gate.Response, err
 	if err != nil {
 		return nil, err
 	}
-	b.shares.put(o.shareKey, share{id: i.lease.ID, role: o.role, cred: i.cred, expires: i.lease.ExpiresAt})
+	b.shares.put(o.shareKey, share{
+		id: i.lease.ID, role: o.role, cred: &Credential{Fields: i.cred.Fields}, expires: i.lease.ExpiresAt,
+	})
 	return b.answer(ctx, i), nil
 }
 
