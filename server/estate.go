@@ -44,7 +44,13 @@ func (e *estate) load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read objects: %w", err)
 	}
-	return e.swap(ctx, records)
+	if err := e.swap(ctx, records); err != nil {
+		return err
+	}
+	if err := e.revokeFor(ctx, e.manager.Shut()); err != nil { // what a crash left between a key's end and its leases'
+		e.logger.Error("leases of keys that are shut out could not be revoked; they end when they expire", "error", err)
+	}
+	return nil
 }
 
 // swap makes records what counts. Nothing changes where it fails.
@@ -103,7 +109,7 @@ func (e *estate) apply(ctx context.Context, by, source string, want []object.Rec
 	if err := e.swap(ctx, records); err != nil {
 		return object.Plan{}, fmt.Errorf("the change is stored but not in use: %w", err)
 	}
-	return p.plan, e.forgetKeys(ctx, p)
+	return p.plan, errors.Join(e.revokeDropped(ctx, by, p), e.forgetKeys(ctx, p))
 }
 
 // dropped refuses to remove a target that open leases still need.
@@ -126,11 +132,17 @@ func (e *estate) dropped(ctx context.Context, p prepared) error {
 	return nil
 }
 
-// forgetKeys deletes the access keys of identities that are gone. A crash before it leaves keys of nobody, which open nothing.
+// forgetKeys deletes the access keys of identities that are gone, and revokes what was issued to them. A crash before it
+// leaves keys of nobody, which open nothing, and whose leases the next start revokes.
 func (e *estate) forgetKeys(ctx context.Context, p prepared) error {
 	var errs []error
 	for _, id := range p.goneIDs {
-		for _, k := range e.manager.Keys(id) {
+		keys := e.manager.Keys(id)
+		if err := e.revokeFor(ctx, keys); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for _, k := range keys {
 			errs = append(errs, e.manager.DeleteKey(ctx, id, k.ID))
 		}
 	}
@@ -190,7 +202,7 @@ func (e *estate) DeleteObject(ctx context.Context, by string, kind object.Kind, 
 	if err := e.swap(ctx, rest); err != nil {
 		return err
 	}
-	return e.forgetKeys(ctx, p)
+	return errors.Join(e.revokeDropped(ctx, by, p), e.forgetKeys(ctx, p))
 }
 
 // upsert writes one object beside those that stand, as the API does. The caller holds e.mu.

@@ -58,25 +58,32 @@ func (i identities) Keys(_ context.Context, name string) ([]identity.Key, error)
 	return i.estate.manager.Keys(id.AccessID), nil
 }
 
-// SetKeyDisabled switches a key off or on, at once.
+// SetKeyDisabled switches a key off or on, at once. What was issued to a key that is switched off is revoked.
 func (i identities) SetKeyDisabled(ctx context.Context, _, name, id string, disabled bool) error {
 	who, err := i.find(name)
 	if err != nil {
 		return err
 	}
-	return noKey(i.estate.manager.SetKeyDisabled(ctx, who.AccessID, id, disabled))
+	if err := i.estate.manager.SetKeyDisabled(ctx, who.AccessID, id, disabled); err != nil || !disabled {
+		return noKey(err)
+	}
+	return i.estate.leases.RevokeToken(ctx, id)
 }
 
-// DeleteKey forgets a key, at once.
-func (i identities) DeleteKey(ctx context.Context, _, name, id string) error {
+// DeleteKey forgets a key, at once, and revokes what was issued to it. The key is switched off first, so that a crash
+// between leaves one whose leases the next start revokes.
+func (i identities) DeleteKey(ctx context.Context, by, name, id string) error {
 	who, err := i.find(name)
 	if err != nil {
+		return err
+	}
+	if err := i.SetKeyDisabled(ctx, by, name, id, true); err != nil {
 		return err
 	}
 	return noKey(i.estate.manager.DeleteKey(ctx, who.AccessID, id))
 }
 
-// SetDisabled switches an identity off or on, at once.
+// SetDisabled switches an identity off or on, at once. What was issued to one that is switched off is revoked.
 func (i identities) SetDisabled(ctx context.Context, by, name string, disabled bool) error {
 	e := i.estate
 	e.mu.Lock()
@@ -90,11 +97,19 @@ func (i identities) SetDisabled(ctx context.Context, by, name string, disabled b
 		return err
 	}
 	id, ok := v.(*object.Identity)
-	if !ok || id.Disabled == disabled {
+	if !ok {
 		return nil
 	}
-	id.Disabled = disabled
-	return e.replace(ctx, by, rec, id)
+	if id.Disabled != disabled {
+		id.Disabled = disabled
+		if err := e.replace(ctx, by, rec, id); err != nil {
+			return err
+		}
+	}
+	if !disabled {
+		return nil
+	}
+	return e.revokeFor(ctx, e.manager.Keys(id.AccessID)) // also where it was off: the last try may have been cut off here
 }
 
 // replace writes one object in place of the one that stands. The caller holds e.mu.
