@@ -21,6 +21,13 @@ type Config struct {
 	// Claims is the store where several brokers share it; nil where this one is alone.
 	Claims Claimer
 
+	// NameKey makes the check in the names of credentials, by which Reconcile tells them from what only looks like one. It
+	// must stay the same for the store's life. Optional: without it names have no check, and Reconcile touches nothing.
+	NameKey []byte
+
+	// Schedules says when each target is swept: its name to a cron expression. Optional.
+	Schedules func() map[string]string
+
 	// Fault is called at the points named in doc.go, for tests that end the process there. Normally nil.
 	Fault func(point string)
 
@@ -65,6 +72,8 @@ func (c *Config) setDefaults() error {
 		return errors.New("broker: a catalogue is required")
 	case c.Recorder == nil:
 		return errors.New("broker: a recorder is required")
+	case len(c.NameKey) > 0 && len(c.NameKey) < 32:
+		return errors.New("broker: the key of names is shorter than 32 bytes")
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -140,6 +149,8 @@ type Broker struct {
 	alarm   alarm
 	counts  counters
 	stats   series
+	sweeps  keyed // one Reconcile at a time for a target
+	reports reports
 }
 
 // New checks cfg and returns a Broker. It starts nothing.
@@ -149,6 +160,7 @@ func New(cfg Config) (*Broker, error) {
 	}
 	b := &Broker{cfg: cfg, log: cfg.Logger}
 	b.locks.held = make(map[string]chan struct{})
+	b.sweeps.held = make(map[string]chan struct{})
 	b.waiters.byID = make(map[string][]chan error)
 	b.alarm.ring = make(chan struct{}, 1)
 	b.counts.byTarget = make(map[string]*Counts)

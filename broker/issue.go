@@ -89,7 +89,7 @@ func (b *Broker) answer(ctx context.Context, i issued) *gate.Response {
 	return &gate.Response{
 		Data:      data,
 		Lease:     &gate.Lease{ID: l.ID, Renewable: true, Duration: i.term.duration(l, l.IssuedAt)},
-		Warnings:  i.term.warnings,
+		Warnings:  append(i.term.warnings, i.cred.Warnings...),
 		Principal: l.Principal,
 		Detail:    "expires " + l.ExpiresAt.Format(time.RFC3339),
 		Abandon:   func() { b.abandon(ctx, l.ID) },
@@ -103,7 +103,7 @@ func (b *Broker) intend(ctx context.Context, o *order, tm term, t time.Time) (*L
 		Mount: o.Mount.Path, Role: o.role.Name, Producer: o.kind, Target: o.role.Target,
 		Identity: o.Caller.Name, AccessID: o.Caller.AccessID, RequestID: o.ID,
 		Token: o.Caller.Accessor, Outlives: o.Mount.Outlive, ShareKey: o.shareKey,
-		Principal: principal(o.producer, o.role),
+		Principal: b.principal(o.producer, o.role),
 		State:     Pending, MaxExpiresAt: tm.until, ExpiresAt: tm.until,
 		IntentDeadline: t.Add(b.cfg.IssueTimeout), NextAt: t.Add(b.cfg.IssueTimeout),
 	}
@@ -141,6 +141,9 @@ func (b *Broker) createAndActivate(ctx context.Context, p Producer, role Role, l
 	}
 	cred, err := b.create(cctx, p, spec)
 	b.cfg.Fault("created") // a crash here leaves a pending lease: revoked at its deadline with the credential
+	if err == nil {
+		b.awaitReady(ctx, p, spec, cred)
+	}
 	switch {
 	case err != nil:
 		b.log.Warn("a credential was not made", "lease_id", l.ID, "target", l.Target, "cause", causeOf(err), "error", words(err))

@@ -1,8 +1,11 @@
 package broker
 
 import (
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base32"
+	"regexp"
 	"strings"
 )
 
@@ -30,13 +33,39 @@ func randomBase32() string {
 	return strings.ToLower(base32.StdEncoding.EncodeToString(buf[:]))
 }
 
-// principal is the name of a new credential on its target: bl-<role8>-<16 letters>, or what the producer makes of them.
-func principal(p Producer, role Role) string {
+// principal is the name of a new credential on its target: bl-<role8>-<16 letters><4 letters of check>, or what the producer
+// makes of a role and the 16 letters.
+func (b *Broker) principal(p Producer, role Role) string {
 	random := randomBase32()
 	if n, ok := p.(Namer); ok {
 		return n.Name(role, random)
 	}
-	return "bl-" + role8(role.Name) + "-" + random
+	return b.checked("bl-" + role8(role.Name) + "-" + random)
+}
+
+// checkLetters is the length of a name's check: 20 bits, by which somebody else's account that looks like ours is told.
+const checkLetters = 4
+
+// checked is stem with its check, where there is a key.
+func (b *Broker) checked(stem string) string {
+	if len(b.cfg.NameKey) == 0 {
+		return stem
+	}
+	mac := hmac.New(sha256.New, b.cfg.NameKey)
+	mac.Write([]byte(stem))
+	sum := strings.ToLower(base32.StdEncoding.EncodeToString(mac.Sum(nil)))
+	return stem + sum[:checkLetters]
+}
+
+// checkedForm is the form of names that have a check.
+var checkedForm = regexp.MustCompile(`^bl-[a-z0-9]{1,8}-[a-z2-7]{20}$`)
+
+// proven says that a name was made with this broker's key. A name without a check proves nothing.
+func (b *Broker) proven(name string) bool {
+	if len(b.cfg.NameKey) == 0 || !checkedForm.MatchString(name) {
+		return false
+	}
+	return hmac.Equal([]byte(name), []byte(b.checked(name[:len(name)-checkLetters])))
 }
 
 // role8 is the first eight letters and digits of a role's name in lower case, for people who look at the target.

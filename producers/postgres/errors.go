@@ -83,10 +83,36 @@ func byCode(doing, code string) error {
 			continue
 		}
 		if c, ok := classes[code[:n]]; ok {
-			return &broker.RevokeError{Cause: c.cause, Msg: fmt.Sprintf("%s: %s (SQLSTATE %s)", doing, c.words, code)}
+			return &broker.RevokeError{Cause: c.cause, Msg: fmt.Sprintf("%s: %s (SQLSTATE %s)%s", doing, c.words, code, lacking(doing, code))}
 		}
 	}
 	return &broker.RevokeError{Cause: broker.Unknown, Msg: fmt.Sprintf("%s: the server gave an error (SQLSTATE %s)", doing, code)}
+}
+
+// Steps whose privileges are named where the server says that one is missing.
+const (
+	doingDisable  = "taking the role's login away"
+	doingSessions = "ending the role's sessions"
+	doingRemove   = "removing the role"
+)
+
+// lacking names the privileges that a step needs.
+func lacking(doing, code string) string {
+	switch {
+	case code != mayNotConnect:
+		return ""
+	case doing == doingDisable:
+		return ": it needs CREATEROLE, and on version 16 and later ADMIN OPTION on the role"
+	case doing == doingSessions:
+		return ": it needs to be a member of the role, or of pg_signal_backend"
+	case doing == doingRemove:
+		return ": it needs CREATEROLE, and to be a member of the role to take over what that owns"
+	case strings.HasPrefix(doing, "creation statement"):
+		return ": CREATE ROLE needs CREATEROLE, and GRANT needs that privilege WITH GRANT OPTION"
+	case strings.HasPrefix(doing, "revocation statement"):
+		return ": DROP ROLE needs CREATEROLE, REASSIGN OWNED and DROP OWNED need membership in the role, REVOKE needs what was granted"
+	}
+	return ""
 }
 
 // unreachable says why there is no connection, as far as that can be said without an address.

@@ -223,7 +223,7 @@ func (p *Producer) disable(ctx context.Context, list []*ending) error {
 		}
 		return join(ctx, tx, list)
 	})
-	return classed("taking the role's login away", err)
+	return classed(doingDisable, err)
 }
 
 // impatient makes a transaction of a call for many give up on locks that others hold, so that one role whose tables are
@@ -257,11 +257,8 @@ func join(ctx context.Context, tx pgx.Tx, list []*ending) error {
 
 // endSessions ends the sessions of roles, in every database, and waits until they are gone.
 func (p *Producer) endSessions(ctx context.Context, list []*ending) error {
-	const (
-		doing = "ending the role's sessions"
-		q     = `SELECT usesysid, pid, pg_terminate_backend(pid) FROM pg_stat_activity
-		         WHERE usesysid = ANY($1) AND pid <> pg_backend_pid()`
-	)
+	const q = `SELECT usesysid, pid, pg_terminate_backend(pid) FROM pg_stat_activity
+	           WHERE usesysid = ANY($1) AND pid <> pg_backend_pid()`
 	pool, err := p.connections()
 	if err != nil {
 		return err
@@ -274,7 +271,7 @@ func (p *Producer) endSessions(ctx context.Context, list []*ending) error {
 	for pause := 2 * time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		rows, err := pool.Query(ctx, q, oids)
 		if err != nil {
-			return classed(doing, err)
+			return classed(doingSessions, err)
 		}
 		n := 0
 		var oid uint32
@@ -284,10 +281,10 @@ func (p *Producer) endSessions(ctx context.Context, list []*ending) error {
 			byOID[oid].sessions[pid] = true
 			return nil
 		}); err != nil || n == 0 {
-			return classed(doing, err)
+			return classed(doingSessions, err)
 		}
 		if err := wait(ctx, pause); err != nil {
-			return classed(doing, err)
+			return classed(doingSessions, err)
 		}
 	}
 }
@@ -325,7 +322,7 @@ func (p *Producer) remove(ctx context.Context, list []*ending) error {
 		}
 		return nil
 	})
-	return classed("removing the role", err)
+	return classed(doingRemove, err)
 }
 
 // verify makes sure of what Revoke promises. Statements of the operator's own may keep a role, without a login. A session
