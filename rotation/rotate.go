@@ -74,13 +74,12 @@ func (m *Manager) once(ctx context.Context, a *Account) error {
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
 	defer cancel()
 	start := time.Now()
-	resumed := a.Rotating()
 	var err error
-	if !resumed {
+	if !a.Rotating() {
 		err = m.begin(ctx, a)
 	}
 	if err == nil {
-		err = m.settle(ctx, a, resumed)
+		err = m.settle(ctx, a)
 	}
 	if errors.Is(err, ErrStale) {
 		return err
@@ -161,12 +160,7 @@ func (m *Manager) begin(ctx context.Context, a *Account) error {
 
 // settle makes the target take the next password, which is durable, proves it, and makes it the current one. It may be done
 // any number of times.
-func (m *Manager) settle(ctx context.Context, a *Account, resumed bool) error {
-	if resumed && a.Root() {
-		if err := m.handOverEarly(ctx, a); err != nil {
-			return err
-		}
-	}
+func (m *Manager) settle(ctx context.Context, a *Account) error {
 	p, set, err := m.setter(a)
 	if err != nil {
 		return err
@@ -175,7 +169,7 @@ func (m *Manager) settle(ctx context.Context, a *Account, resumed bool) error {
 	m.cfg.Fault("rotate-changed")
 	unproven := p.TryPassword(ctx, a.Username, a.Next)
 	switch {
-	case unproven == nil: // also where the answer to the change was lost
+	case unproven == nil: // also where the answer was lost, or an earlier try came so far that the password before it ended
 	case failed != nil:
 		return failed
 	case causeOf(unproven) == broker.Unknown: // it can't be tried: the target's word has to do
@@ -189,15 +183,6 @@ func (m *Manager) settle(ctx context.Context, a *Account, resumed bool) error {
 		}
 	}
 	return m.finish(ctx, a, unproven)
-}
-
-// handOverEarly lets the producer log in with the next password where an earlier try came as far as the target.
-func (m *Manager) handOverEarly(ctx context.Context, a *Account) error {
-	p, _, err := m.setter(a)
-	if err != nil || p.TryPassword(ctx, a.Username, a.Next) != nil {
-		return err
-	}
-	return m.handOver(ctx, a)
 }
 
 // handOver makes the next password that of the target's object, where it isn't yet.
