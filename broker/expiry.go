@@ -141,7 +141,7 @@ func (b *Broker) until(role Role, l *Lease, increment time.Duration) (time.Time,
 		if until = t.Add(b.cfg.MaxTTL); until.After(l.MaxExpiresAt) {
 			until, why = l.MaxExpiresAt, b.fixedBy(role, l)
 		}
-		return until, []string{fmt.Sprintf("%s, so the lease is %s and not %s", why, kept(until.Sub(t)), increment)}
+		return until, []string{fmt.Sprintf("%s, so the lease is %s and not %s", why, shown(until.Sub(t)), increment)}
 	}
 	if l.Holders > 1 && until.Before(l.ExpiresAt) {
 		return l.ExpiresAt, []string{fmt.Sprintf("%d callers share the lease, so it is not made shorter than %s", l.Holders,

@@ -71,11 +71,11 @@ func (g *guards) stop(o *order, kind string, x guard, after time.Duration, msg s
 	return &gate.Error{Kind: gate.TooMany, After: after, Msg: msg}
 }
 
-// Stopped says how many issues each guard has stopped since the broker was made.
-func (b *Broker) Stopped() map[Stop]uint64 {
-	b.guards.mu.Lock()
-	defer b.guards.mu.Unlock()
-	return maps.Clone(b.guards.stopped)
+// counts says how many issues each guard has stopped.
+func (g *guards) counts() map[Stop]uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return maps.Clone(g.stopped)
 }
 
 // pace is a token bucket that holds as many issues as may be made in one span of time.

@@ -58,7 +58,7 @@ func TestQuotaStopsARunawayClient(t *testing.T) {
 					w.t.Errorf("%d credentials are alive, want 3", n)
 				}
 				scope, _, _ := strings.Cut(name, " ")
-				if got := w.b.Stopped()[broker.Stop{Guard: "quota", Scope: scope, Role: "database/good"}]; got != 10 {
+				if got := w.b.Stats().Stopped[broker.Stop{Guard: "quota", Scope: scope, Role: "database/good"}]; got != 10 {
 					w.t.Errorf("%d were counted, want 10", got)
 				}
 				if err := w.b.Revoke(context.Background(), ids[0], true); err != nil {

@@ -16,6 +16,7 @@ type Stats struct {
 	Targets     map[string]TargetStats
 	Work        map[Work]Series
 	Revocations int // of many, open
+	Stopped     map[Stop]uint64
 }
 
 // TargetStats is how the work on one target stands.
@@ -105,7 +106,7 @@ func (s *series) snapshot() map[Work]Series {
 
 // Stats is a snapshot, for metrics.
 func (b *Broker) Stats() Stats {
-	s := Stats{Targets: b.lanes.snapshot(), Work: b.stats.snapshot(), Revocations: b.many.size()}
+	s := Stats{Targets: b.lanes.snapshot(), Work: b.stats.snapshot(), Revocations: b.many.size(), Stopped: b.guards.counts()}
 	b.counts.mu.Lock()
 	defer b.counts.mu.Unlock()
 	for target, c := range b.counts.byTarget {

@@ -24,6 +24,7 @@ type leaseMetrics struct {
 	count, overdue, inDoubt, many  *prometheus.Desc
 	breaker, limit, working, queue *prometheus.Desc
 	outcomes, work, seconds        *prometheus.Desc
+	stopped                        *prometheus.Desc
 }
 
 func newLeaseMetrics(l leases) *leaseMetrics {
@@ -42,7 +43,9 @@ func newLeaseMetrics(l leases) *leaseMetrics {
 		queue:   desc("target_queue", "What waits for a target, by class.", "target", "class"),
 		outcomes: desc("target_outcomes_total", "What ended on a target: issued, issue_failed, renewed, revoked, revoke_failed.",
 			"target", "outcome"),
-		work:    desc("work_total", "Calls by operation, type of producer and how they ended.", "op", "producer", "outcome"),
+		work: desc("work_total", "Calls by operation, type of producer and how they ended.", "op", "producer", "outcome"),
+		stopped: desc("issues_stopped_total", "Issues that a guard stopped (quota, rate), by whose limit it was and the role asked for.",
+			"guard", "scope", "role"),
 		seconds: desc("work_seconds", "How long calls took, by operation and type of producer.", "op", "producer"),
 	}
 }
@@ -50,7 +53,7 @@ func newLeaseMetrics(l leases) *leaseMetrics {
 // Describe is part of prometheus.Collector.
 func (m *leaseMetrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		m.count, m.overdue, m.inDoubt, m.many, m.breaker, m.limit, m.working, m.queue, m.outcomes, m.work, m.seconds,
+		m.count, m.overdue, m.inDoubt, m.many, m.breaker, m.limit, m.working, m.queue, m.outcomes, m.work, m.seconds, m.stopped,
 	} {
 		ch <- d
 	}
@@ -63,6 +66,9 @@ func (m *leaseMetrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(ch, m.many, float64(s.Revocations))
 	for target, x := range s.Targets {
 		m.target(ch, target, x)
+	}
+	for x, n := range s.Stopped {
+		counter(ch, m.stopped, n, x.Guard, x.Scope, x.Role)
 	}
 	for w, x := range s.Work {
 		for outcome, n := range x.Outcomes {

@@ -91,7 +91,7 @@ func (b *Backend) renewLease(ctx context.Context, c *call) (*gate.Response, erro
 }
 
 // revokeLease promises to end a lease or, unless the body says sync = false, waits until it is ended. One that is ended
-// already is ended.
+// already is ended. One that its owner shares with others stays for them; somebody else's word ends it for all.
 func (b *Backend) revokeLease(ctx context.Context, c *call) (*gate.Response, error) {
 	fields, err := c.fields("lease_id", "url_lease_id", "sync")
 	if err != nil {
@@ -109,14 +109,18 @@ func (b *Backend) revokeLease(ctx context.Context, c *call) (*gate.Response, err
 	if err != nil {
 		return nil, err
 	}
-	err = b.cfg.Leases.Revoke(ctx, id, sync)
+	end, detail := b.cfg.Leases.Revoke, "revoked"
+	if l.Holders > 1 && l.Identity == c.Caller.Name {
+		end, detail = b.cfg.Leases.Release, fmt.Sprintf("released by one of its %d holders", l.Holders)
+	}
+	err = end(ctx, id, sync)
 	if errors.Is(err, broker.ErrNoLease) {
 		return nil, invalid("invalid lease")
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &gate.Response{Status: ended(sync), LeaseID: l.ID, Principal: l.Principal, Detail: "revoked"}, nil
+	return &gate.Response{Status: ended(sync), LeaseID: l.ID, Principal: l.Principal, Detail: detail}, nil
 }
 
 // ended is the status of a revocation that is done, or of one that is promised.

@@ -72,7 +72,7 @@ func TestALeaseInItsOwnersHands(t *testing.T) {
 	if got, want := w.ask("ci", "update sys/leases/renew", body), fmt.Sprintf("ok lease %s true 1h0m0s", id); got != want {
 		t.Errorf("by its default: got %s, want %s", got, want)
 	}
-	if got := w.ask("ci", "update sys/leases/renew", `{"lease_id":"`+id+`","increment":"1000h"}`); !strings.Contains(got, "warning: TTL of") {
+	if got := w.ask("ci", "update sys/leases/renew", `{"lease_id":"`+id+`","increment":"1000h"}`); !strings.Contains(got, "warning: the role's max_ttl is 24h0m0s") {
 		t.Errorf("beyond its end: got %s", got)
 	}
 

@@ -24,6 +24,8 @@ type Leases interface {
 	Renew(ctx context.Context, id string, increment time.Duration) (*broker.Lease, []string, error)
 	// Revoke promises durably to end a lease and, with sync, waits until it is ended.
 	Revoke(ctx context.Context, id string, sync bool) error
+	// Release is Revoke by one of those who share a lease: it stays for the others.
+	Release(ctx context.Context, id string, sync bool) error
 	// List pages through leases by Seq.
 	List(ctx context.Context, f broker.Filter) ([]*broker.Lease, error)
 }
