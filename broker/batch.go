@@ -91,13 +91,14 @@ func (b *Broker) endBatch(ctx context.Context, target string, list []*Lease) res
 		return result{}
 	}
 	b.cfg.Fault("revoke-before") // a crash here leaves revoking leases that are due
+	began := now()
 	told, answers := b.revokeBatchOnTarget(ctx, target, list)
 	b.cfg.Fault("revoke-done") // a crash here leaves the same: they are revoked once more, which finds nothing
 	results := make([]result, len(list))
 	var g errgroup.Group
 	for i, l := range list {
 		g.Go(func() error {
-			results[i] = b.finishUp(ctx, l.ID, b.settle(ctx, l, told[i], answers[i]))
+			results[i] = b.finishUp(ctx, l.ID, b.settle(ctx, l, began, told[i], answers[i]))
 			return nil
 		})
 	}

@@ -74,13 +74,14 @@ func (b *Broker) end(ctx context.Context, i item) tried {
 		return tried{err: err}
 	}
 	b.cfg.Fault("revoke-before") // a crash here leaves a revoking lease that is due
+	began := now()
 	told, err := b.revokeOnTarget(ctx, l)
 	b.cfg.Fault("revoke-done") // a crash here leaves the same: it is revoked once more, which finds nothing
-	return b.settle(ctx, l, told, err)
+	return b.settle(ctx, l, began, told, err)
 }
 
-// settle writes what the target answered.
-func (b *Broker) settle(ctx context.Context, l *Lease, told Ended, answer error) tried {
+// settle writes what the target answered when it was asked at began.
+func (b *Broker) settle(ctx context.Context, l *Lease, began time.Time, told Ended, answer error) tried {
 	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
 	if answer != nil && ctx.Err() != nil { // Run is ending: the lease stays due
@@ -94,7 +95,7 @@ func (b *Broker) settle(ctx context.Context, l *Lease, told Ended, answer error)
 	if answer != nil {
 		t.err = b.settleFailure(wctx, l, answer)
 	} else {
-		t.err = b.settleSuccess(wctx, l, told)
+		t.err = b.settleSuccess(wctx, l, began, told)
 	}
 	return t
 }
@@ -174,10 +175,10 @@ func (b *Broker) ref(l *Lease) Ref {
 }
 
 // settleSuccess writes that the target ended the credential. A lease that never became active gets a second look when its
-// Create can no longer be running on the target: what was not there a moment ago may have come since.
-func (b *Broker) settleSuccess(ctx context.Context, l *Lease, told Ended) error {
-	t := now()
-	if certain := l.IntentDeadline.Add(b.cfg.ClockMargin); l.IssuedAt.IsZero() && t.Before(certain) {
+// Create can no longer be running on the target: what was not there a moment ago may have come since. What counts is when
+// the target was asked: it may have looked then, and its answer may have taken until after that time.
+func (b *Broker) settleSuccess(ctx context.Context, l *Lease, began time.Time, told Ended) error {
+	if certain := l.IntentDeadline.Add(b.cfg.ClockMargin); l.IssuedAt.IsZero() && began.Before(certain) {
 		l.State, l.NextAt = Revoking, certain
 		if err := b.move(ctx, l); err != nil {
 			return notStored(err)

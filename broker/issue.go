@@ -152,6 +152,9 @@ func (b *Broker) createAndActivate(ctx context.Context, p Producer, role Role, l
 	case ctx.Err() != nil:
 		b.giveUp(ctx, l)
 		return nil, &gate.Error{Kind: gate.Unavailable, Msg: "the client is gone, so the credential is ended", Err: ctx.Err()}
+	case now().After(l.IntentDeadline.Add(b.cfg.ClockMargin)): // this process stood still: the target's own end would come first
+		b.giveUp(ctx, l)
+		return nil, gate.Errorf(gate.TargetSlow, "the credential came too late, so it is ended")
 	}
 	active := *l
 	active.State, active.IssuedAt = Active, now()
