@@ -87,6 +87,11 @@ func (m *memory) Lease(_ context.Context, id string) (*broker.Lease, error) {
 func (m *memory) Due(_ context.Context, now time.Time, limit int) ([]*broker.Lease, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.due(now, limit), nil
+}
+
+// due lists what Due does. The caller holds m.mu.
+func (m *memory) due(now time.Time, limit int) []*broker.Lease {
 	var out []*broker.Lease
 	var found []moment
 	for len(m.times) > 0 && len(out) < limit && !m.times[0].at.After(now) {
@@ -101,7 +106,7 @@ func (m *memory) Due(_ context.Context, now time.Time, limit int) ([]*broker.Lea
 	for _, x := range found {
 		heap.Push(&m.times, x)
 	}
-	return out, nil
+	return out
 }
 
 // moment is when a lease was due when it was written.
@@ -166,12 +171,11 @@ func (m *memory) all(keep func(*broker.Lease) bool) []*broker.Lease {
 }
 
 func (m *memory) Claim(_ context.Context, by string, now, until time.Time, limit int) ([]*broker.Lease, error) {
-	due, _ := m.Due(context.Background(), now, limit+len(m.claims))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []*broker.Lease
-	for _, l := range due {
-		if c, held := m.claims[l.ID]; held && c.until.After(now) || m.byID[l.ID].Version != l.Version {
+	for _, l := range m.due(now, limit+len(m.claims)) {
+		if c, held := m.claims[l.ID]; held && c.until.After(now) {
 			continue
 		}
 		if len(out) == limit {
