@@ -68,6 +68,30 @@ audit { segment_size = "2GiB" }
 	}
 }
 
+func TestStoreOnPostgres(t *testing.T) {
+	for text, want := range map[string]config.Postgres{
+		`url = "postgres://bailiff@db/bailiff"
+		 password_file = "store.password"
+		 max_connections = 5`: {URL: "postgres://bailiff@db/bailiff", PasswordFile: "DIR/store.password", MaxConnections: 5},
+		`url_file = "/run/store.url"`: {URLFile: "/run/store.url"},
+	} {
+		got, dir, err := load(t, "store {\n postgres {\n"+text+"\n}\n}")
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		want.PasswordFile = strings.Replace(want.PasswordFile, "DIR", dir, 1)
+		if d := cmp.Diff(&want, got.Store.Postgres); d != "" {
+			t.Errorf("(-want +loaded):\n%s", d)
+		}
+	}
+	for _, text := range []string{"", "store {}"} {
+		if got, _, err := load(t, text); err != nil || got.Store.Postgres != nil {
+			t.Errorf("%q: got %v, %v, want no database", text, got, err)
+		}
+	}
+}
+
 func TestListenersThatAreLetThrough(t *testing.T) {
 	for _, text := range []string{
 		`listener { address = "localhost:0" }`,
@@ -105,6 +129,13 @@ func TestLoadServerRefuses(t *testing.T) {
 		{"a function", `node = env("X")`, `bailiff.hcl:1:8`},
 		{"a limit of zero", `limits { request_timeout = 0 }`, `limits.request_timeout: it must be above zero`},
 		{"a small segment", `audit { segment_size = "1KiB" }`, `audit.segment_size`},
+		{"a store without an address", "store {\n postgres {}\n}", `store.postgres: set either url or url_file`},
+		{"a store with two addresses", "store {\n postgres {\n url = \"postgres://a@b/c\"\n url_file = \"u\"\n}\n}", `store.postgres: set either url or url_file`},
+		{"a password in the store's address", "store {\n postgres {\n url = \"postgres://a:hush@b/c\"\n}\n}", `it must hold no password`},
+		{"a password behind the store's address", "store {\n postgres {\n url = \"postgres://a@b/c?password=hush\"\n}\n}", `it must hold no password`},
+		{"a store's address that is none", "store {\n postgres {\n url = \"postgres://a@b:x/c\"\n}\n}", `it is not a URL`},
+		{"connections below zero", "store {\n postgres {\n url_file = \"u\"\n max_connections = -1\n}\n}", `max_connections: it must not be below zero`},
+		{"an unknown key of the store", "store {\n postgres {\n password = \"hush\"\n}\n}", `bailiff.hcl:3:2: Unsupported argument`},
 		{"a node that is no name", `node = "a b"`, `node: use letters`},
 		{"a level that is none", `log { level = "loud" }`, `log.level: write debug`},
 		{"a format that is none", `log { format = "xml" }`, `log.format: write json`},
