@@ -33,7 +33,7 @@ func openQuery(sel broker.Selector, limit int) (query string, args []any) {
 	f := broker.Filter{
 		Prefix: sel.Prefix, Identity: sel.Identity, Mount: sel.Mount, Role: sel.Role, Producer: sel.Producer, Target: sel.Target, Token: sel.Token,
 	}
-	from, args := listFrom(f)
+	from, args := listFrom(f, false)
 	if sel.Children {
 		from += " AND outlives = 0"
 	}

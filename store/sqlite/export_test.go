@@ -58,7 +58,7 @@ func Plan(ctx context.Context, db *DB, query string, args ...any) (plan string, 
 func Queued(db *DB) int { return len(db.writer.ops) }
 
 // ListQuery is the query that List makes.
-func ListQuery(f broker.Filter) (string, []any) { return listQuery(f) }
+func ListQuery(f broker.Filter) (string, []any) { return listQuery(f, false) }
 
 // DueQuery is the query that Due makes, with its arguments now and limit.
 const DueQuery = dueLeases

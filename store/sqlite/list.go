@@ -12,9 +12,17 @@ import (
 // defaultLimit is how many leases List gives where Filter.Limit says nothing.
 const defaultLimit = 1000
 
+// manyFound is from how many open leases on they are not found by their prefix or mount and sorted, page after page, but by
+// walking through all open ones in order. Those are then at most so many times more as a page is smaller than this.
+const manyFound = 20_000
+
 // List pages through leases that match f, by Seq.
 func (db *DB) List(ctx context.Context, f broker.Filter) ([]*broker.Lease, error) {
-	query, args := listQuery(f)
+	many, err := db.many(ctx, f)
+	if err != nil {
+		return nil, fmt.Errorf("listing leases: %w", err)
+	}
+	query, args := listQuery(f, many)
 	found, err := db.leases(ctx, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("listing leases: %w", err)
@@ -22,9 +30,25 @@ func (db *DB) List(ctx context.Context, f broker.Filter) ([]*broker.Lease, error
 	return found, nil
 }
 
+// many reports whether f, where its index would have to be sorted, chooses so many that walking is better.
+func (db *DB) many(ctx context.Context, f broker.Filter) (bool, error) {
+	sel := broker.Selector{Prefix: f.Prefix}
+	switch index := listIndex(f, false); {
+	case index == " INDEXED BY leases_role" && f.Role == "":
+		sel = broker.Selector{Mount: f.Mount}
+	case index != " INDEXED BY leases_id":
+		return false, nil
+	}
+	if open, revoked := wanted(f.States); !open || revoked {
+		return false, nil
+	}
+	n, err := db.Open(ctx, sel, manyFound)
+	return n >= manyFound, err
+}
+
 // listQuery writes the query for f.
-func listQuery(f broker.Filter) (query string, args []any) {
-	from, args := listFrom(f)
+func listQuery(f broker.Filter, many bool) (query string, args []any) {
+	from, args := listFrom(f, many)
 	limit := f.Limit
 	if limit <= 0 {
 		limit = defaultLimit
@@ -34,7 +58,7 @@ func listQuery(f broker.Filter) (query string, args []any) {
 
 // listFrom writes what chooses the leases of f. The index is named, because SQLite knows too little about the values to
 // choose: the one for the narrowest of the fields that f has. There are few texts, whatever the values are.
-func listFrom(f broker.Filter) (query string, args []any) {
+func listFrom(f broker.Filter, many bool) (query string, args []any) {
 	open, revoked := wanted(f.States)
 	var where []string
 	add := func(term string, values ...any) {
@@ -89,7 +113,11 @@ func listFrom(f broker.Filter) (query string, args []any) {
 		where = append(where, "state IN (?, ?, ?, ?, ?, ?)")
 	}
 	add("seq > ?", f.AfterSeq)
-	return " FROM leases" + listIndex(f, open && !revoked) + " WHERE " + strings.Join(where, " AND "), args
+	index := listIndex(f, open && !revoked)
+	if many {
+		index = " INDEXED BY leases_open"
+	}
+	return " FROM leases" + index + " WHERE " + strings.Join(where, " AND "), args
 }
 
 // listIndex names the index to use.

@@ -125,7 +125,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, ?, NULL, ?, ?, ?, ?, ?)`,
 }
 
 func TestBigFileOfTheFirstVersionIsBroughtUp(t *testing.T) {
-	const n = 20_000
+	const n = 50_000
 	db := openOld(t, func(old *sql.DB, _ seal.Sealer) {
 		_, err := old.ExecContext(context.Background(), fmt.Sprintf(`WITH RECURSIVE i(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM i WHERE n < %d)
 INSERT INTO leases (seq, id, mount, role, producer, target, identity, access_id, request_id, principal, open, state, next_at, attempt, cause, error)
@@ -134,6 +134,34 @@ SELECT n, 'm/creds/r/' || n, 'm/', 'r' || (n %% 7), 'p', 't', 'i', '', '', '', n
 			t.Fatal(err)
 		}
 	})
+	for _, f := range []broker.Filter{{Prefix: "m/creds/"}, {Mount: "m/"}, {Prefix: "m/creds/r/1", Mount: "m/"}} {
+		f.Limit = 700
+		last, seen := int64(0), 0
+		for {
+			page, err := db.List(t.Context(), f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(page) == 0 {
+				break
+			}
+			for _, l := range page {
+				if l.Seq <= last || l.State != broker.Active {
+					t.Fatalf("%+v: seq %d, %s, follows %d", f, l.Seq, l.State, last)
+				}
+				last = l.Seq
+			}
+			seen += len(page)
+			f.AfterSeq = last
+		}
+		want := n / 2
+		if f.Prefix == "m/creds/r/1" {
+			want = 5556 // 1, 11 … 19, 101 … 199 and so on, the odd ones
+		}
+		if seen != want {
+			t.Errorf("%+v: got %d leases, want %d", f, seen, want)
+		}
+	}
 	for sel, want := range map[broker.Selector]int{{Mount: "m/"}: n / 2, {Prefix: "m/creds/r/"}: n / 2, {Identity: "i"}: n / 2} {
 		if got, err := db.Open(t.Context(), sel, 0); err != nil || got != want {
 			t.Errorf("%+v: got %d open, %v, want %d", sel, got, err, want)
