@@ -144,21 +144,33 @@ func TestRateStopsARunawayClient(t *testing.T) {
 	}
 }
 
-// TestStoppedByOneGuardTakesNothingFromOthers: what a role's rate stops does not use up the identity's.
+// TestStoppedByOneGuardTakesNothingFromOthers: what an identity's limit stops does not use up the role's.
 func TestStoppedByOneGuardTakesNothingFromOthers(t *testing.T) {
-	inMemory(t, func(w *world) {
-		r := request("good")
-		guards["role database/good"](w, r, 0, "1/h")
-		r.Caller.IssueRate = "2/h"
-		if _, err := w.b.Serve(context.Background(), r); err != nil {
-			w.t.Fatal(err)
-		}
-		w.tooMany(r, "role database/good")
-		other := request("bad")
-		other.Caller.IssueRate = "2/h"
-		if _, err := w.b.Serve(context.Background(), other); err != nil {
-			w.t.Errorf("the identity's second: %v", err)
-		}
-		w.tooMany(other, "identity app")
-	})
+	for sentence, set := range map[string]func(w *world) *gate.Request{
+		"rate": func(w *world) *gate.Request {
+			guards["role database/good"](w, nil, 0, "2/h")
+			r := request("good")
+			r.Caller.IssueRate = "1/h"
+			return r
+		},
+		"quota": func(w *world) *gate.Request {
+			guards["role database/good"](w, nil, 2, "")
+			r := request("good")
+			r.Caller.MaxLeases = 1
+			return r
+		},
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			inMemory(t, func(w *world) {
+				r := set(w)
+				w.serve(r)
+				w.tooMany(r, "identity app")
+				w.tooMany(r, "identity app")
+				other := request("good")
+				other.Caller.Name = "other"
+				w.serve(other)
+				w.tooMany(other, "role database/good")
+			})
+		})
+	}
 }
