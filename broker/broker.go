@@ -142,6 +142,7 @@ type Broker struct {
 	many    *openMany
 	epoch   string  // names this run of this process to others that share the store
 	counter Counter // nil where the store doesn't count
+	hold    hold
 	tokens  Tokens  // nil where the catalogue knows none
 	guards  guards
 	shares  shares

@@ -106,6 +106,11 @@ type offers struct {
 
 // offer gives a due lease to its lane.
 func (b *Broker) offer(l *Lease, until time.Time, o *offers) {
+	if b.hold.keeps(l) {
+		o.over = append(o.over, item{id: l.ID, until: until})
+		o.moved++
+		return
+	}
 	sizes, known := o.sizes[l.Target]
 	if !known {
 		sizes = b.batchSizes(l.Target)

@@ -46,6 +46,10 @@ func (b *Broker) runMany(ctx context.Context) {
 func (b *Broker) manyRound(ctx context.Context) time.Duration {
 	due, told := b.many.inHand(now())
 	for _, m := range due {
+		if r, _, _ := b.many.state(m); b.hold.keepsMany(r) {
+			b.many.later(m)
+			continue
+		}
 		err := b.advance(ctx, m)
 		switch {
 		case ctx.Err() != nil:

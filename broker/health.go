@@ -68,7 +68,7 @@ func (b *Broker) refuse(ctx context.Context, target string, items []item, why er
 // none, the next issue finds out.
 func (b *Broker) probe(ctx context.Context, target string) {
 	list, err := b.List(ctx, Filter{Target: target, States: []State{Revoking, Stuck}, Cause: Unreachable, Limit: 1})
-	if err == nil && len(list) > 0 {
+	if err == nil && len(list) > 0 && !b.hold.keeps(list[0]) {
 		err = b.mark(ctx, list[0])
 	}
 	if err != nil && ctx.Err() == nil {

@@ -169,24 +169,29 @@ func (b *Broker) Preview(ctx context.Context, sel Selector) (Preview, error) {
 	var p Preview
 	at := make(map[string]int)
 	err := b.eachSelected(ctx, sel, func(l *Lease) {
-		i, known := at[l.Target]
-		if !known {
-			i = len(p.Targets)
-			at[l.Target] = i
-			p.Targets = append(p.Targets, PreviewTarget{Target: l.Target})
-		}
-		x := &p.Targets[i]
-		x.Leases++
-		p.Leases++
-		if len(x.Principals) < sample {
-			x.Principals = append(x.Principals, l.Principal)
-		}
+		p.add(at, l)
 	})
 	if err != nil {
 		return Preview{}, err
 	}
 	slices.SortFunc(p.Targets, func(a, b PreviewTarget) int { return strings.Compare(a.Target, b.Target) })
 	return p, nil
+}
+
+// add counts l. at is where each target stands.
+func (p *Preview) add(at map[string]int, l *Lease) {
+	i, known := at[l.Target]
+	if !known {
+		i = len(p.Targets)
+		at[l.Target] = i
+		p.Targets = append(p.Targets, PreviewTarget{Target: l.Target})
+	}
+	x := &p.Targets[i]
+	x.Leases++
+	p.Leases++
+	if len(x.Principals) < sample {
+		x.Principals = append(x.Principals, l.Principal)
+	}
 }
 
 // count says how many open leases sel picks.

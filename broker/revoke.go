@@ -127,6 +127,7 @@ func (b *Broker) mark(ctx context.Context, l *Lease) error {
 // markDurably writes that l is to be revoked now. After it the due loop does it, also in another process. A write that came
 // between is read again.
 func (b *Broker) markDurably(ctx context.Context, l *Lease) error {
+	b.hold.ask(l.ID)
 	for {
 		err := b.markOnce(ctx, l)
 		if !errors.Is(err, ErrStale) {

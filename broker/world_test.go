@@ -78,6 +78,11 @@ func (w *world) start() *world {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	return w.run(b)
+}
+
+// run runs b until the test's end.
+func (w *world) run(b *broker.Broker) *world {
 	w.b = b
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
