@@ -25,6 +25,8 @@ type PlanRequest struct {
 	Objects []ObjectInput    `json:"objects"`
 	Prune   bool             `json:"prune,omitempty"`
 	Expect  map[string]int64 `json:"expect,omitempty"`
+
+	SkipPreflight bool `json:"skip_preflight,omitempty"` // apply: don't try new and changed producers on their targets
 }
 
 // Object is an object as it is stored, without its secrets.

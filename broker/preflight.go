@@ -240,11 +240,11 @@ func (x *trial) failed(doing string, err error) *gate.Error {
 	}
 	switch causeOf(err) {
 	case Unreachable:
-		e.Kind, e.Hint = gate.TargetDown, "make the target reachable, or apply without trying: --skip-preflight"
+		e.Kind, e.Hint = gate.TargetDown, "make the target reachable, or go on without a trial: --skip-preflight, or skip_preflight=true in a role"
 	case ForbiddenBy:
 		e.Hint = "give Bailiff's user on the target what it lacks, or change the role's statements"
 	default:
-		e.Hint = "change the role's statements, or apply without trying: --skip-preflight"
+		e.Hint = "change the role's statements, or go on without a trial: --skip-preflight, or skip_preflight=true in a role"
 	}
 	return e
 }

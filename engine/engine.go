@@ -23,6 +23,11 @@ type Estate interface {
 	DeleteObject(ctx context.Context, by string, kind object.Kind, name string, version int64) error
 }
 
+// Untried is an Estate that tries a producer on its target before it counts, and can be told not to.
+type Untried interface {
+	PutUntried(ctx context.Context, by string, want object.Record, version int64) (object.Plan, error)
+}
+
 // Catalog finds what stands now without asking the store.
 type Catalog interface {
 	// Role finds a producer of a mount, whose path ends in a slash.
@@ -81,6 +86,7 @@ type call struct {
 	*gate.Request
 	name     string
 	warnings []string
+	untried  bool // a role is not tried on its target before it counts
 }
 
 // mount is the mount's path without its slash, as objects name it.
@@ -234,7 +240,11 @@ func (e *Engine) put(ctx context.Context, c *call, v any, version int64) (*gate.
 	if err != nil {
 		return nil, err
 	}
-	plan, err := e.cfg.Estate.Put(ctx, c.Caller.Name, rec, version)
+	put := e.cfg.Estate.Put
+	if x, ok := e.cfg.Estate.(Untried); ok && c.untried {
+		put = x.PutUntried
+	}
+	plan, err := put(ctx, c.Caller.Name, rec, version)
 	if err != nil {
 		return nil, err
 	}

@@ -185,6 +185,7 @@ func (e *Engine) writeRole(ctx context.Context, c *call) (*gate.Response, error)
 	for _, own := range ownFields(p) {
 		own.take(f)
 	}
+	f.truth("skip_preflight", &c.untried)
 	if err := c.done(f); err != nil {
 		return nil, err
 	}

@@ -109,7 +109,7 @@ func (b *bootstrapper) declare(ctx context.Context, name string) error {
 			want = append(want, rec)
 		}
 	}
-	_, err := e.apply(ctx, "bootstrap", "api", want, false, nil)
+	_, err := e.apply(ctx, "bootstrap", "api", want, false, nil, tried)
 	return err
 }
 

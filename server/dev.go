@@ -140,6 +140,6 @@ func (s *server) declare(ctx context.Context, list ...any) error {
 	}
 	s.estate.mu.Lock()
 	defer s.estate.mu.Unlock()
-	_, err := s.estate.apply(ctx, "dev", "dev", records, false, nil) // not "apply": a pruning apply leaves them alone
+	_, err := s.estate.apply(ctx, "dev", "dev", records, false, nil, tried) // not "apply": a pruning apply leaves them alone
 	return err
 }

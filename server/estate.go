@@ -82,10 +82,25 @@ func (e *estate) Plan(ctx context.Context, want []object.Record, prune bool) (ob
 func (e *estate) Apply(ctx context.Context, by string, want []object.Record, prune bool, expect map[string]int64) (object.Plan, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.apply(ctx, by, "apply", want, prune, expect)
+	return e.apply(ctx, by, object.SourceApply, want, prune, expect, tried)
 }
 
-func (e *estate) apply(ctx context.Context, by, source string, want []object.Record, prune bool, expect map[string]int64) (object.Plan, error) {
+// ApplyUntried is Apply without trying new and changed producers on their targets.
+func (e *estate) ApplyUntried(ctx context.Context, by string, want []object.Record, prune bool, expect map[string]int64) (object.Plan, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.apply(ctx, by, object.SourceApply, want, prune, expect, untried)
+}
+
+// trying says whether an apply tries producers on their targets.
+type trying bool
+
+const (
+	tried   trying = true
+	untried trying = false
+)
+
+func (e *estate) apply(ctx context.Context, by, source string, want []object.Record, prune bool, expect map[string]int64, try trying) (object.Plan, error) {
 	p, err := e.prepare(ctx, want, prune)
 	if err != nil {
 		return object.Plan{}, err
@@ -96,6 +111,11 @@ func (e *estate) apply(ctx context.Context, by, source string, want []object.Rec
 	}
 	if err := e.dropped(ctx, p); err != nil {
 		return object.Plan{}, err
+	}
+	if try {
+		if err := e.preflight(ctx, p); err != nil {
+			return object.Plan{}, err
+		}
 	}
 	// This write makes the change durable. Killed before it nothing has changed; killed after it the next start builds from
 	// what it wrote.
@@ -211,7 +231,7 @@ func (e *estate) upsert(ctx context.Context, by string, v any) error {
 	if err != nil {
 		return err
 	}
-	_, err = e.apply(ctx, by, "api", []object.Record{rec}, false, nil)
+	_, err = e.apply(ctx, by, object.SourceAPI, []object.Record{rec}, false, nil, tried)
 	return err
 }
 

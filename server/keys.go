@@ -41,8 +41,9 @@ type store interface {
 	Close() error
 }
 
-// openStore opens the store with its data keys. The first start makes them, and the root key file where there is none.
-func openStore(ctx context.Context, cfg *config.Server, logger *slog.Logger) (store, error) {
+// openStore opens the store with its data keys and gives the key of names. The first start makes them, and the root key file
+// where there is none.
+func openStore(ctx context.Context, cfg *config.Server, logger *slog.Logger) (store, []byte, error) {
 	var db store
 	var err error
 	if p := cfg.Store.Postgres; p != nil {
@@ -51,14 +52,43 @@ func openStore(ctx context.Context, cfg *config.Server, logger *slog.Logger) (st
 		db, err = openSQLite(ctx, cfg, logger)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	keys, err := openKeys(ctx, db, cfg.RootKeyFile, logger)
 	if err != nil {
-		return nil, errors.Join(err, db.Close())
+		return nil, nil, errors.Join(err, db.Close())
 	}
 	db.UseSealer(keys)
-	return db, nil
+	name, err := nameKey(ctx, db, keys)
+	if err != nil {
+		return nil, nil, errors.Join(err, db.Close())
+	}
+	return db, name, nil
+}
+
+const (
+	metaNameKey  = "name-key"
+	nameKeyPlace = "meta|" + metaNameKey + "|value"
+)
+
+// nameKey is the key of the check in the names of credentials. It is made once for a store.
+func nameKey(ctx context.Context, db onceStore, s seal.Sealer) ([]byte, error) {
+	key := make([]byte, 32)
+	rand.Read(key) // never fails: the runtime ends the process where there is no randomness
+	sealed, err := s.Seal(key, nameKeyPlace)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := db.PutMetaOnce(ctx, metaNameKey, sealed); err != nil {
+		return nil, fmt.Errorf("store the key of names: %w", err)
+	}
+	if sealed, _, err = db.Meta(ctx, metaNameKey); err != nil {
+		return nil, err
+	}
+	if key, err = s.Open(sealed, nameKeyPlace); err != nil {
+		return nil, fmt.Errorf("open the key of names: %w", err)
+	}
+	return key, nil
 }
 
 func openSQLite(ctx context.Context, cfg *config.Server, logger *slog.Logger) (store, error) {

@@ -142,6 +142,9 @@ func (e *estate) check(records []object.Record) (*set, error) {
 		}
 	}
 	for _, t := range s.targets {
+		if err := checkSweep(t.Target); err != nil {
+			return nil, invalid(err)
+		}
 		if err := tryTarget(t.Target); err != nil {
 			return nil, invalid(fmt.Errorf("target %q: %w", t.Name, err))
 		}

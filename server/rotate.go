@@ -96,6 +96,15 @@ func (e *estate) SetPassword(ctx context.Context, target string, password secret
 
 // Put makes want what stands, where what stands has that version; 0: where there is none. It is an engine.Estate's.
 func (e *estate) Put(ctx context.Context, by string, want object.Record, version int64) (object.Plan, error) {
+	return e.put(ctx, by, want, version, tried)
+}
+
+// PutUntried is Put without trying a producer on its target.
+func (e *estate) PutUntried(ctx context.Context, by string, want object.Record, version int64) (object.Plan, error) {
+	return e.put(ctx, by, want, version, untried)
+}
+
+func (e *estate) put(ctx context.Context, by string, want object.Record, version int64, try trying) (object.Plan, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	stands, _ := find(e.live.Load().set.records, want.Kind, want.Name)
@@ -103,7 +112,7 @@ func (e *estate) Put(ctx context.Context, by string, want object.Record, version
 		return object.Plan{}, storeError(object.ErrConflict)
 	}
 	want.Source = object.SourceAPI
-	return e.apply(ctx, by, object.SourceAPI, []object.Record{want}, false, nil)
+	return e.apply(ctx, by, object.SourceAPI, []object.Record{want}, false, nil, try)
 }
 
 // Verify logs in to a target that need not be declared yet.

@@ -80,7 +80,8 @@ func open(ctx context.Context, cfg *config.Server, opts Options) (s *server, err
 	}); err != nil {
 		return s, err
 	}
-	if s.db, err = openStore(ctx, cfg, s.logger); err != nil {
+	var names []byte
+	if s.db, names, err = openStore(ctx, cfg, s.logger); err != nil {
 		return s, err
 	}
 	if s.clusterID, err = clusterID(ctx, s.db); err != nil {
@@ -93,6 +94,7 @@ func open(ctx context.Context, cfg *config.Server, opts Options) (s *server, err
 	s.estate = newEstate(s.db, manager, s.logger)
 	if s.leases, err = broker.New(broker.Config{
 		Store: s.db, Claims: claims(s.db), Catalog: s.estate, Recorder: s.trail, Node: cfg.Node, Logger: s.logger, Fault: fault,
+		NameKey: names, Schedules: s.estate.schedules,
 	}); err != nil {
 		return s, err
 	}
@@ -173,10 +175,12 @@ func (s *server) run(ctx context.Context, opts Options, ready func(ctx context.C
 	go func() { brokerDone <- s.leases.Run(brokerCtx) }()
 	rotationsDone := make(chan error, 1)
 	go func() { rotationsDone <- s.rotations.Run(brokerCtx) }()
+	sweepsDone := make(chan error, 1)
+	go func() { sweepsDone <- s.leases.RunSweeps(brokerCtx) }()
 
 	err = s.serve(ctx, opts, l, ready)
 	stopBroker()
-	err = errors.Join(err, <-rotationsDone)
+	err = errors.Join(err, <-rotationsDone, <-sweepsDone)
 	if e := <-brokerDone; e != nil && !errors.Is(e, context.Canceled) {
 		err = errors.Join(err, e)
 	}

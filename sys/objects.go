@@ -20,6 +20,13 @@ type applyInput struct {
 	Objects []objectInput    `json:"objects"`
 	Prune   bool             `json:"prune"`
 	Expect  map[string]int64 `json:"expect"`
+
+	SkipPreflight bool `json:"skip_preflight"` // apply: don't try new and changed producers on their targets
+}
+
+// Untried is an Estate that tries new and changed producers on their targets before they count, and can be told not to.
+type Untried interface {
+	ApplyUntried(ctx context.Context, by string, want []object.Record, prune bool, expect map[string]int64) (object.Plan, error)
 }
 
 type objectInput struct {
@@ -86,12 +93,16 @@ func (b *Backend) apply(ctx context.Context, c *call) (*gate.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan, err := b.cfg.Estate.Apply(ctx, c.Caller.Name, want, in.Prune, in.Expect)
+	apply, account := b.cfg.Estate.Apply, ""
+	if e, ok := b.cfg.Estate.(Untried); ok && in.SkipPreflight {
+		apply, account = e.ApplyUntried, "not tried on targets: "
+	}
+	plan, err := apply(ctx, c.Caller.Name, want, in.Prune, in.Expect)
 	if err != nil {
 		return nil, err
 	}
 	resp := ok(planData(plan))
-	resp.Detail = accountOf(plan)
+	resp.Detail = account + accountOf(plan)
 	return resp, nil
 }
 

@@ -21,6 +21,7 @@ import (
 type applyFlags struct {
 	path               string
 	yes, prune, dryRun bool
+	skipPreflight      bool
 }
 
 func (a *app) applyCommand() *cobra.Command {
@@ -30,7 +31,8 @@ func (a *app) applyCommand() *cobra.Command {
 		Short: "Bring about the objects that files declare",
 		Long: `Bring about the targets, mounts, producers, connectors, policies, roles and identities that the *.hcl files
 of a directory declare. The plan is shown first, and carried out once it is agreed to: all of it or nothing, and only
-if nothing that it is about has changed meanwhile. Where there is nothing to do, the exit status is 0.`,
+if nothing that it is about has changed meanwhile. A producer that is new or changed is tried on its target first: a
+credential is made, used, renewed and revoked. Where there is nothing to do, the exit status is 0.`,
 		Example: `  bailiff apply -f ./estate
   bailiff apply -f ./estate --dry-run
   bailiff apply -f ./estate --yes --prune`,
@@ -41,6 +43,7 @@ if nothing that it is about has changed meanwhile. Where there is nothing to do,
 	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask")
 	cmd.Flags().BoolVar(&f.prune, "prune", false, "delete objects that came from files and are in them no more")
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "show the plan and do nothing")
+	cmd.Flags().BoolVar(&f.skipPreflight, "skip-preflight", false, "do not try new and changed producers on their targets")
 	require(cmd, "file")
 	a.formatFlag(cmd)
 	return cmd
@@ -56,7 +59,7 @@ func (a *app) apply(ctx context.Context, f applyFlags) error {
 		return err
 	}
 	defer c.Close()
-	req := api.PlanRequest{Objects: inputs(records), Prune: f.prune}
+	req := api.PlanRequest{Objects: inputs(records), Prune: f.prune, SkipPreflight: f.skipPreflight}
 	plan, err := c.Plan(ctx, req)
 	if err != nil {
 		return err
@@ -66,7 +69,8 @@ func (a *app) apply(ctx context.Context, f applyFlags) error {
 		return a.print(plan, planTable(plan, false))
 	}
 	if !f.yes {
-		if err := a.confirm(plan, todo); err != nil {
+		question := fmt.Sprintf("Carry out %d changes?", todo)
+		if err := a.agree(planTable(plan, false), question, fmt.Sprintf("carry out %d changes", todo)); err != nil {
 			return err
 		}
 	}
@@ -101,15 +105,15 @@ func inputs(records []object.Record) []api.ObjectInput {
 	return list
 }
 
-// confirm shows the plan and asks, where somebody is there to answer.
-func (a *app) confirm(plan object.Plan, todo int) error {
+// agree shows what would be done and asks, where somebody is there to answer.
+func (a *app) agree(t table, question, what string) error {
 	if !isTerminal(a.stdin) || a.format != "table" {
-		return hinted("--yes carries it out without asking, --dry-run only shows it", "there is nobody to ask whether to carry out %d changes", todo)
+		return hinted("--yes carries it out without asking", "there is nobody to ask whether to %s", what)
 	}
-	if err := a.printTable(planTable(plan, false)); err != nil {
+	if err := a.printTable(t); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stderr, "Carry out %d changes? [y/N] ", todo)
+	fmt.Fprintf(a.stderr, "%s [y/N] ", question)
 	line, err := bufio.NewReader(io.LimitReader(a.stdin, 100)).ReadString('\n')
 	if err != nil && line == "" {
 		fmt.Fprintln(a.stderr)
