@@ -86,6 +86,8 @@ type Config struct {
 
 	// Tokens says whose a token is, so that others' tokens can be looked up. Without it a caller can ask for its own only.
 	Tokens gate.Authenticator
+	// Recovery is nil where nothing is ever held.
+	Recovery Recovery
 	// Status adds to the answer of sys/bailiff/status.
 	Status func(ctx context.Context) map[string]any
 }

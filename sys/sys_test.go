@@ -92,6 +92,8 @@ func TestAnswers(t *testing.T) {
 		{"revoking with two lines", "root", "update sys/bailiff/revocations", `{"role":"ro","reason":"a\nb"}`, "invalid: the reason must be one line"},
 		{"a revocation that is none", "root", "read sys/bailiff/revocations/rv-nosuch", "", "not found: there is no such revocation"},
 		{"too many revocations", "root", "list sys/bailiff/revocations?limit=1001", "", "invalid: the query parameter limit must be"},
+		{"what is held", "root", "read sys/bailiff/recover", "", `ok {"count":0,"held":false,"leases":[],"targets":[]}`},
+		{"carrying out what is not held", "root", "update sys/bailiff/recover", "", "invalid: nothing is held"},
 		{"a preview of nothing", "root", "update sys/bailiff/revocations/preview", `{"identity":"nosuch"}`, `ok {"leases":0,"targets":[]}`},
 		{"trying no lease again", "root", "update sys/bailiff/leases/database/creds/ro/x/retry", "", "not found: there is no such lease"},
 		{"doing something else to a lease", "root", "update sys/bailiff/leases/database/creds/ro/x/eat", "", "unsupported: unsupported operation"},

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/bailiff-secrets/bailiff/api"
 	"github.com/bailiff-secrets/bailiff/internal/secret"
@@ -20,6 +21,9 @@ type app struct {
 }
 
 const defaultAddr = "http://127.0.0.1:8280"
+
+// answerTime is how long a server is waited for: longer than it waits for the end of a revocation.
+const answerTime = 90 * time.Second
 
 func (a *app) addr() string { return a.getenv("BAILIFF_ADDR", defaultAddr) }
 
@@ -75,7 +79,7 @@ func (a *app) client() (*api.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg := api.ClientConfig{Addr: a.addr(), Token: token, UserAgent: "bailiff/" + buildVersion()}
+	cfg := api.ClientConfig{Addr: a.addr(), Token: token, UserAgent: "bailiff/" + buildVersion(), Timeout: answerTime}
 	if name := a.getenv("BAILIFF_CACERT", ""); name != "" {
 		if cfg.CACert, err = os.ReadFile(name); err != nil {
 			return nil, fmt.Errorf("BAILIFF_CACERT: %w", err)

@@ -14,7 +14,8 @@ import (
 )
 
 func (a *app) leaseCommand() *cobra.Command {
-	return group("lease", "List, show, renew and revoke leases", a.leaseList(), a.leaseShow(), a.leaseRenew(), a.leaseRevoke())
+	return group("lease", "List, show, renew and revoke leases", a.leaseList(), a.leaseShow(), a.leaseRenew(), a.leaseRevoke(),
+		a.leaseRetry(), a.leaseForce())
 }
 
 // filter is the flags of a command that become a query.
@@ -46,7 +47,7 @@ func (a *app) leaseList() *cobra.Command {
 		Long: `List leases, by default those that are not ended: pending, active, revoking and stuck.
 A stuck lease is one whose revocation failed often; its cause says why, and it is still tried.`,
 		Example: `  bailiff lease list --identity ci
-  bailiff lease list --state stuck --format json
+  bailiff lease list --state stuck --cause owns-objects --format json
   bailiff lease list --prefix database/creds/readonly`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -60,12 +61,14 @@ A stuck lease is one whose revocation failed often; its cause says why, and it i
 	f.flag(cmd, "target", "only on this target")
 	f.flag(cmd, "mount", "only of this mount")
 	f.flag(cmd, "role", "only of this role of its mount")
-	f.flag(cmd, "state", "pending, active, revoking, stuck, revoked, or several of them with commas")
+	f.flag(cmd, "producer", "only made by this type of producer")
+	f.flag(cmd, "token", "only issued to the token or access key with this accessor")
+	f.flag(cmd, "state", "pooled, pending, active, revoking, stuck, revoked, or several of them with commas")
 	f.flag(cmd, "cause", "owns-objects, unreachable, forbidden, unknown")
 	cmd.Flags().IntVar(&limit, "limit", 1000, "at most so many")
 	complete(cmd, "identity", a.objectNames(object.KindIdentity))
 	complete(cmd, "target", a.objectNames(object.KindTarget))
-	complete(cmd, "state", words("pending", "active", "revoking", "stuck", "revoked"))
+	complete(cmd, "state", words("pooled", "pending", "active", "revoking", "stuck", "revoked"))
 	complete(cmd, "cause", words("owns-objects", "unreachable", "forbidden", "unknown"))
 	a.formatFlag(cmd)
 	return cmd
@@ -134,6 +137,7 @@ func leaseTable(l api.Lease) table {
 	t.add("issued", when(l.IssuedAt))
 	t.add("expires", when(l.ExpiresAt))
 	t.add("renewable until", when(l.MaxExpiresAt))
+	t.add("issued to", or(l.Token, "-"))
 	t.add("request", or(l.RequestID, "-"))
 	return t
 }

@@ -69,7 +69,7 @@ func (a *app) root() *cobra.Command {
 		return usage(cmd, err.Error())
 	})
 	root.AddCommand(a.serverCommand(), a.bootstrapCommand(), a.applyCommand(), a.uscCommand(), a.auditCommand(),
-		a.leaseCommand(), a.identityCommand(), a.statusCommand(), a.versionCommand())
+		a.leaseCommand(), a.revokeCommand(), a.revocationCommand(), a.reconcileCommand(), a.recoverCommand(), a.identityCommand(), a.statusCommand(), a.versionCommand())
 	for _, k := range listedKinds {
 		root.AddCommand(a.objectCommand(k))
 	}
