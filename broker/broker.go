@@ -143,9 +143,10 @@ type Broker struct {
 	epoch   string  // names this run of this process to others that share the store
 	counter Counter // nil where the store doesn't count
 	hold    hold
-	tokens  Tokens  // nil where the catalogue knows none
+	tokens  Tokens // nil where the catalogue knows none
 	guards  guards
 	shares  shares
+	pools   pools
 	waiters waiters
 	alarm   alarm
 	counts  counters
@@ -169,6 +170,7 @@ func New(cfg Config) (*Broker, error) {
 	b.many = newOpenMany(revocations)
 	b.counter, _ = cfg.Store.(Counter)
 	b.tokens, _ = cfg.Catalog.(Tokens)
+	b.pools = newPools()
 	b.stats.by = make(map[Work]*Series)
 	b.epoch = cfg.Node + "/" + randomBase32()
 	b.lanes = newLanes(laneConfig{
@@ -194,6 +196,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	var others sync.WaitGroup
 	defer others.Wait()
 	others.Go(func() { b.runMany(ctx) })
+	others.Go(func() { b.runPools(ctx) })
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
