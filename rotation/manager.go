@@ -136,6 +136,33 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 }
 
+// Recover goes on with the changes of targets' own passwords that an earlier process left in the middle, and waits for that,
+// or until ctx ends: before it is done, Bailiff may not get in there. It is for the time before requests are served.
+func (m *Manager) Recover(ctx context.Context) error {
+	all, err := m.cfg.Store.Accounts(ctx)
+	if err != nil {
+		return err
+	}
+	var left sync.WaitGroup
+	for _, a := range all {
+		if !a.Root() || !a.Rotating() {
+			continue
+		}
+		left.Add(1)
+		m.workers.Go(func() {
+			defer left.Done()
+			_ = m.rotate(ctx, a.Mount, a.Name, ifDue) // it is logged, recorded and tried again
+		})
+	}
+	done := make(chan struct{})
+	go func() { left.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done(): // those that are under way go on
+	}
+	return nil
+}
+
 // resume makes due what an earlier process left in the middle. Another process that is at it does no harm: both bring the
 // same password.
 func (m *Manager) resume(ctx context.Context) error {
