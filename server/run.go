@@ -53,6 +53,7 @@ type server struct {
 	estate    *estate
 	leases    *broker.Broker
 	rotations *rotation.Manager
+	recovery  *recovery
 	front     *front
 	boot      *bootstrapper
 	metrics   *metrics
@@ -99,13 +100,16 @@ func open(ctx context.Context, cfg *config.Server, opts Options) (s *server, err
 		return s, err
 	}
 	s.estate.leases = s.leases
+	if s.recovery, err = newRecovery(ctx, s.leases, s.db, s.trail, cfg.Node, cfg.Audit.Dir, s.logger); err != nil {
+		return s, err
+	}
 	if err := s.rotate(fault); err != nil {
 		return s, err
 	}
 	if err := s.doors(ctx, fault); err != nil {
 		return s, err
 	}
-	s.metrics.registry.MustRegister(newLeaseMetrics(s.leases), newTrailMetrics(s.trail))
+	s.metrics.registry.MustRegister(newLeaseMetrics(s.leases), newTrailMetrics(s.trail), heldMetric(s.leases.Held))
 	s.boot = &bootstrapper{estate: s.estate, store: s.db, trail: s.trail}
 	if cfg.Listener.TLSCertFile != "" {
 		s.cert, err = loadCertificate(cfg.Listener.TLSCertFile, cfg.Listener.TLSKeyFile)
@@ -125,7 +129,7 @@ func claims(db store) broker.Claimer {
 func (s *server) doors(ctx context.Context, fault func(string)) error {
 	own, err := sys.New(sys.Config{
 		Leases: s.leases, Many: s.leases, Stuck: s.leases, Trail: s.trail, Estate: s.estate, Mounts: s.estate.mounts, Policies: s.estate,
-		Identities: identities{s.estate}, Logger: s.logger, Tokens: s.estate.manager, Status: s.status,
+		Identities: identities{s.estate}, Logger: s.logger, Tokens: s.estate.manager, Status: s.status, Recovery: s.recovery,
 	})
 	if err != nil {
 		return err
@@ -162,6 +166,9 @@ func (s *server) run(ctx context.Context, opts Options, ready func(ctx context.C
 	if err := s.event(ctx, "start", "the server starts, version "+opts.Version); err != nil {
 		return err
 	}
+	if err := s.ownPasswords(ctx); err != nil {
+		return err
+	}
 	l, err := s.listen(ctx)
 	if err != nil {
 		return err
@@ -177,13 +184,17 @@ func (s *server) run(ctx context.Context, opts Options, ready func(ctx context.C
 	go func() { rotationsDone <- s.rotations.Run(brokerCtx) }()
 	sweepsDone := make(chan error, 1)
 	go func() { sweepsDone <- s.leases.RunSweeps(brokerCtx) }()
+	notesDone := make(chan struct{})
+	go func() { defer close(notesDone); s.recovery.Run(brokerCtx) }()
 
 	err = s.serve(ctx, opts, l, ready)
 	stopBroker()
+	<-notesDone
 	err = errors.Join(err, <-rotationsDone, <-sweepsDone)
 	if e := <-brokerDone; e != nil && !errors.Is(e, context.Canceled) {
 		err = errors.Join(err, e)
 	}
+	err = errors.Join(err, s.recovery.note(context.WithoutCancel(ctx)))
 	return errors.Join(err, s.event(context.WithoutCancel(ctx), "stop", "the server stops"))
 }
 
