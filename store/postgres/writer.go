@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -108,21 +109,30 @@ func (w *writer) lane() {
 			held = w.take([]*op{o}, &group, ids)
 		}
 		for len(group) < maxGroup && len(held) == 0 {
-			select {
-			case o, ok := <-w.ops:
-				if ok {
-					held = w.take([]*op{o}, &group, ids)
-					continue
-				}
-			default:
+			o := w.next()
+			if o == nil {
+				break
 			}
-			break
+			held = w.take([]*op{o}, &group, ids)
 		}
 		w.do(group, 0)
 		w.finish(group)
 		clear(ids)
 		clear(group)
 	}
+}
+
+// next is an operation that waits, or nil. It lets those run first that were just answered and may come again.
+func (w *writer) next() *op {
+	for range 2 {
+		select {
+		case o := <-w.ops: // nil where it is closed
+			return o
+		default:
+			runtime.Gosched()
+		}
+	}
+	return nil
 }
 
 // take puts those into the group whose callers still wait and whose lease isn't in it yet, and gives the rest back.

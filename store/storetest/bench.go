@@ -14,6 +14,7 @@ func Benchmark(b *testing.B, open Open) {
 	for _, writers := range []int{1, 64, 256} {
 		b.Run(fmt.Sprintf("insert/writers=%d", writers), func(b *testing.B) {
 			s := open(b)
+			b.ResetTimer()
 			measure(b, s, writers, func(i int64) error {
 				return s.Insert(b.Context(), benchLease(i))
 			})
