@@ -107,6 +107,9 @@ func (b *Broker) may(p Producer, act ReconcileAction) error {
 	if len(b.cfg.NameKey) == 0 {
 		return gate.Errorf(gate.Unsupported, "names have no check, so nothing is touched")
 	}
+	if _, held := b.Held(); held { // what a store that went back in time doesn't know looks like an orphan
+		return gate.Errorf(gate.Conflict, "revocations are held because the store went back in time, so nothing is touched")
+	}
 	return nil
 }
 
