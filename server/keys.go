@@ -33,7 +33,7 @@ type store interface {
 	object.Store
 	identity.KeyStore
 	rotation.Store
-	onceStore
+	metaStore
 
 	// Counts is how many leases are in each state, and since when the one that is most overdue is.
 	Counts(ctx context.Context) (map[broker.State]int, time.Time, error)

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/bailiff-secrets/bailiff/audit"
+	"github.com/bailiff-secrets/bailiff/broker"
 	"github.com/bailiff-secrets/bailiff/gate"
 )
 
@@ -46,6 +47,18 @@ func (m *metrics) observe(r *gate.Request, status audit.Status, took time.Durati
 	}
 	m.requests.WithLabelValues(string(r.Via), mount, string(r.Op), string(status)).Inc()
 	m.seconds.WithLabelValues(string(r.Via), mount).Observe(took.Seconds())
+}
+
+// heldMetric is 1 while revocations are held.
+func heldMetric(held func() (broker.Hold, bool)) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "bailiff_revocations_held", Help: "1 while revocations wait for bailiff recover confirm, 0 otherwise.",
+	}, func() float64 {
+		if _, is := held(); is {
+			return 1
+		}
+		return 0
+	})
 }
 
 func (m *metrics) handler() http.Handler {

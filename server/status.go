@@ -29,6 +29,9 @@ func (s *server) status(ctx context.Context) map[string]any {
 		"node": s.cfg.Node, "version": s.version, "started_at": s.started.UTC().Format(time.RFC3339), "targets": s.estate.targets.health(ctx),
 		"audit": map[string]any{"records": s.trail.Head().Seq, "writable": s.trail.Err() == nil},
 	}
+	if h, held := s.recovery.Held(); held {
+		out["held"] = map[string]any{"since": h.Since.Format(time.RFC3339), "why": h.Why}
+	}
 	if counts, oldest, err := s.db.Counts(ctx); err == nil {
 		leases := make(map[string]any)
 		for _, state := range []broker.State{broker.Pending, broker.Active, broker.Revoking, broker.Stuck} {
