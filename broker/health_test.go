@@ -254,7 +254,7 @@ func TestIssueGoesFirst(t *testing.T) {
 		}
 		before := w.good.asked()
 		<-time.After(5 * time.Second)
-		if n := w.good.asked() - before; n < 100 {
+		if n := w.good.asked() - before; n < 300 {
 			w.t.Errorf("%d leases ended in 5 s while many issue, want a quarter of the places at least", n)
 		}
 		close(stop)
@@ -291,6 +291,42 @@ func TestWorkersAreShared(t *testing.T) {
 			if n := p.(*target).asked(); n < 9 {
 				t.Errorf("%s got %d revocations in 10 s, want the ten of its own worker", name, n)
 			}
+		}
+	})
+}
+
+// TestFirstWorkerIsItsOwn: where the only worker that all share is held for ever, every target has its own.
+func TestFirstWorkerIsItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, newMemory())
+		w.cfg.Budget, w.cfg.RevokeTimeout, w.cfg.Workers = 1, time.Hour, 8
+		w.kill(w.bad)
+		past := time.Now().Add(-time.Minute).UTC().Truncate(time.Millisecond)
+		w.fill(8, "bad", past)
+		w.start()
+		defer func() { w.stop() }()
+		w.within(time.Second, "it holds its own and the shared one", func() bool { return w.b.Stats().Targets["bad"].Revoking == 2 })
+		w.fill(4, "good", past)
+		w.within(time.Second, "another target's are revoked", func() bool { return w.good.asked() == 4 })
+	})
+}
+
+// TestProbesGoOnByThemselves: all leases of a target are stuck for the next half hour at least, and nobody asks for anything.
+// When it answers again they end within minutes.
+func TestProbesGoOnByThemselves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, newMemory())
+		c := w.cfg
+		w.cfg = broker.Config{Store: c.Store, Catalog: c.Catalog, Recorder: c.Recorder, Logger: c.Logger, StuckAfter: 1}
+		w.bad.revoke = func(context.Context, broker.Ref) error { return unreachable() }
+		w.fill(6, "bad", time.Now().Add(-time.Minute).UTC().Truncate(time.Millisecond))
+		w.start()
+		defer func() { w.stop() }()
+		<-time.After(10 * time.Minute)
+		w.bad.set(func() { w.bad.revoke = nil })
+		<-time.After(2 * time.Minute)
+		if left, err := w.store.List(context.Background(), broker.Filter{}); err != nil || len(left) != 0 {
+			t.Errorf("%d leases are open two minutes later, %v", len(left), err)
 		}
 	})
 }

@@ -146,7 +146,7 @@ func (l *lanes) offer(target string, c class, i item, batch int) taken {
 // dispatch starts whatever may start after something has changed on x. The caller holds l.mu.
 func (l *lanes) dispatch(x *lane) {
 	l.admit(x)
-	if l.ctx == nil {
+	if l.ctx == nil || l.ctx.Err() != nil {
 		return
 	}
 	t := time.Now()
