@@ -67,7 +67,9 @@ func (g *guards) stop(o *order, kind string, x guard, after time.Duration, msg s
 	if g.stopped == nil {
 		g.stopped = make(map[Stop]uint64)
 	}
-	g.stopped[Stop{kind, x.scope, o.role.Mount + o.role.Name}]++
+	if !o.ahead {
+		g.stopped[Stop{kind, x.scope, o.role.Mount + o.role.Name}]++
+	}
 	return &gate.Error{Kind: gate.TooMany, After: after, Msg: msg}
 }
 
@@ -140,6 +142,11 @@ type quota struct {
 // reserve takes a place for one more lease from each limit that o has to do with, or from none. What it returns is called
 // when the lease is in the store, or will not be.
 func (b *Broker) reserve(ctx context.Context, o *order) (inserted func(), err error) {
+	return b.reserveOf(ctx, o, func(guard) bool { return true })
+}
+
+// reserveOf is reserve for some of the limits.
+func (b *Broker) reserveOf(ctx context.Context, o *order, of func(guard) bool) (inserted func(), err error) {
 	var taken []*quota
 	inserted = func() {
 		for _, q := range taken {
@@ -147,7 +154,7 @@ func (b *Broker) reserve(ctx context.Context, o *order) (inserted func(), err er
 		}
 	}
 	for _, x := range guardsOf(o) {
-		if x.maxLeases == 0 {
+		if x.maxLeases == 0 || !of(x) {
 			continue
 		}
 		q := b.guards.quota(x.guarded)

@@ -40,6 +40,7 @@ type order struct {
 	producer Producer
 	kind     string // of producer
 	shareKey string // empty where the lease is not shared
+	ahead    bool   // nobody asks yet: it is for a pool
 }
 
 // issued is an active lease with its credential.
@@ -49,7 +50,7 @@ type issued struct {
 	term  term
 }
 
-// issueNew makes a credential.
+// issueNew issues a credential that nobody has.
 func (b *Broker) issueNew(ctx context.Context, o *order) (i issued, err error) {
 	if err := b.lanes.admits(o.role.Target); err != nil {
 		return i, err
@@ -61,22 +62,36 @@ func (b *Broker) issueNew(ctx context.Context, o *order) (i issued, err error) {
 		}
 	}()
 	t := now()
-	if i.term, err = b.termOf(o.role, o.Request, t); err != nil {
+	tm, err := b.termOf(o.role, o.Request, t)
+	if err != nil {
 		return i, err
 	}
-	if i.lease, err = b.intend(ctx, o, i.term, t); err != nil {
-		return i, err
+	if i, err = b.fromPool(ctx, o, tm); err == nil && i.lease == nil {
+		i, err = b.make(ctx, o, tm, t)
 	}
-	if err = b.stands(i.lease); err != nil {
-		b.giveUp(ctx, i.lease)
-		return i, err
-	}
-	if i.cred, err = b.createAndActivate(ctx, o.producer, o.role, i.lease, i.term.ttl); err != nil {
+	if err != nil {
 		return i, err
 	}
 	b.counts.add(o.role.Target, func(c *Counts) { c.Issued++ })
 	b.alarm.at(i.lease.NextAt)
 	return i, nil
+}
+
+// make makes a credential from nothing.
+func (b *Broker) make(ctx context.Context, o *order, tm term, t time.Time) (i issued, err error) {
+	l, err := b.intend(ctx, o, tm, t)
+	if err != nil {
+		return i, err
+	}
+	if err := b.stands(l); err != nil {
+		b.giveUp(ctx, l)
+		return i, err
+	}
+	cred, err := b.createAndActivate(ctx, o.producer, o.role, l, tm.ttl)
+	if err != nil {
+		return i, err
+	}
+	return issued{l, cred, tm}, nil
 }
 
 // answer is what the client gets.

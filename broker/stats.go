@@ -17,6 +17,7 @@ type Stats struct {
 	Work        map[Work]Series
 	Revocations int // of many, open
 	Stopped     map[Stop]uint64
+	Pools       map[string]int // credentials that wait here, by the path of their role
 }
 
 // TargetStats is how the work on one target stands.
@@ -106,7 +107,7 @@ func (s *series) snapshot() map[Work]Series {
 
 // Stats is a snapshot, for metrics.
 func (b *Broker) Stats() Stats {
-	s := Stats{Targets: b.lanes.snapshot(), Work: b.stats.snapshot(), Revocations: b.many.size(), Stopped: b.guards.counts()}
+	s := Stats{Targets: b.lanes.snapshot(), Work: b.stats.snapshot(), Revocations: b.many.size(), Stopped: b.guards.counts(), Pools: b.pools.sizes()}
 	b.counts.mu.Lock()
 	defer b.counts.mu.Unlock()
 	for target, c := range b.counts.byTarget {

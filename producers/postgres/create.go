@@ -17,11 +17,9 @@ import (
 // Create makes the role in one transaction. The server's own clock is asked whether the deadline is over before the first
 // statement and after the last, and the server ends the session where the commit comes later than that.
 func (p *Producer) Create(ctx context.Context, spec broker.Spec) (*broker.Credential, error) {
-	r, err := roleOf(spec.Role)
+	password := newPassword()
+	r, v, err := p.prepared(spec, password)
 	if err != nil {
-		return nil, err
-	}
-	if err := checkName(spec.Principal); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithDeadline(ctx, spec.Deadline)
@@ -29,14 +27,6 @@ func (p *Producer) Create(ctx context.Context, spec broker.Spec) (*broker.Creden
 	if err := ctx.Err(); err != nil {
 		return nil, classed("creating the role", err)
 	}
-	password := newPassword()
-	sent := password
-	if !r.plain {
-		if sent, err = verifier(password, r.iterations); err != nil {
-			return nil, err
-		}
-	}
-	v := values{name: spec.Principal, password: sent, expiration: spec.ExpiresAt}
 	err = p.create(ctx, r, spec, v)
 	if hasCode(err, duplicateObject) {
 		err = p.replace(ctx, r, spec, v)
@@ -70,7 +60,8 @@ func (p *Producer) replace(ctx context.Context, r *Role, spec broker.Spec, v val
 	return p.create(ctx, r, spec, v)
 }
 
-func (p *Producer) create(ctx context.Context, r *Role, spec broker.Spec, v values) error {
+// create makes the role and then does what last says.
+func (p *Producer) create(ctx context.Context, r *Role, spec broker.Spec, v values, last ...string) error {
 	replace, err := v.replacer()
 	if err != nil {
 		return err
@@ -86,6 +77,9 @@ func (p *Producer) create(ctx context.Context, r *Role, spec broker.Spec, v valu
 			if hasCode(err, undefinedObject) {
 				return &broker.RevokeError{Cause: broker.Unknown, Msg: "the creation statements did not create the role {{name}}"}
 			}
+			return err
+		}
+		if err := execAll(ctx, tx, "parking", last, replace); err != nil {
 			return err
 		}
 		return beforeDeadline(ctx, tx, spec.Deadline)
