@@ -129,7 +129,8 @@ func claims(db store) broker.Claimer {
 func (s *server) doors(ctx context.Context, fault func(string)) error {
 	own, err := sys.New(sys.Config{
 		Leases: s.leases, Many: s.leases, Stuck: s.leases, Trail: s.trail, Estate: s.estate, Mounts: s.estate.mounts, Policies: s.estate,
-		Identities: identities{s.estate}, Logger: s.logger, Tokens: s.estate.manager, Status: s.status, Recovery: s.recovery,
+		Identities: identities{s.estate}, Logger: s.logger, Tokens: s.estate.manager, Status: s.status,
+		Recovery: s.recovery, Reconciler: s.leases,
 	})
 	if err != nil {
 		return err

@@ -105,6 +105,7 @@ func (b *Backend) table() []route {
 		{update, "sys/bailiff/revocations", b.revokeMany},
 		{update, "sys/bailiff/revocations/preview", b.preview},
 		{read, "sys/bailiff/revocations/{id}", b.revocation},
+		{update, "sys/bailiff/reconcile/{target}", b.reconcile},
 		{read, "sys/bailiff/recover", b.recoverPlan},
 		{update, "sys/bailiff/recover", b.recover},
 		{read, "sys/bailiff/status", b.status},

@@ -72,6 +72,11 @@ type Identities interface {
 	SetDisabled(ctx context.Context, by, name string, disabled bool) error
 }
 
+// Reconciler compares targets with leases; *broker.Broker is one. Errors are *gate.Error.
+type Reconciler interface {
+	Reconcile(ctx context.Context, target string, act broker.ReconcileAction) (broker.Report, error)
+}
+
 // Config is what a Backend needs. All but the last group must be set.
 type Config struct {
 	Leases     Leases
@@ -86,6 +91,8 @@ type Config struct {
 
 	// Tokens says whose a token is, so that others' tokens can be looked up. Without it a caller can ask for its own only.
 	Tokens gate.Authenticator
+	// Reconciler is nil where targets can't be compared.
+	Reconciler Reconciler
 	// Recovery is nil where nothing is ever held.
 	Recovery Recovery
 	// Status adds to the answer of sys/bailiff/status.

@@ -20,7 +20,7 @@ func (b *Backend) tune(ctx context.Context, c *call) (*gate.Response, error) {
 	}
 	rec, err := b.cfg.Estate.Object(ctx, object.KindMount, path)
 	if errors.Is(err, object.ErrNotFound) {
-		return nil, invalid("no mount entry found at %s/", path)
+		return nil, invalid("tune of path \"%s/\" failed: no mount entry found", path)
 	}
 	if err != nil {
 		return nil, err
@@ -69,7 +69,8 @@ func tuneMount(m *object.Mount, fields map[string]json.RawMessage) error {
 		*ttl = object.Duration(d)
 	}
 	if m.MaxTTL > 0 && m.DefaultTTL > m.MaxTTL {
-		return invalid("default lease TTL of %s would be greater than the max lease TTL of %s", m.DefaultTTL, m.MaxTTL)
+		return invalid("backend max lease TTL of %d would be less than backend default lease TTL of %d",
+			seconds(time.Duration(m.MaxTTL)), seconds(time.Duration(m.DefaultTTL)))
 	}
 	if _, set := fields["description"]; !set {
 		return nil

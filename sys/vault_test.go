@@ -174,6 +174,17 @@ func TestAnswersAreVaults(t *testing.T) {
 		{"root", "PUT", "sys/leases/revoke-prefix/database/creds/ro", `{"sync":true}`, ""},
 		{"root", "PUT", "sys/leases/revoke-prefix/nosuch", ``, ""},
 		{"root", "PUT", "sys/leases/revoke", `{}`, ""},
+		{"ci", "PUT", "sys/leases/revoke-force/database/creds/ro", ``, ""},
+		{"root", "PUT", "sys/leases/revoke-force/database/creds/ro", ``, ""},
+		{"root", "PUT", "sys/leases/revoke-force/nosuch", `{"sync":false}`, ""},
+		{"root", "PUT", "sys/revoke-force/nosuch", ``, ""},
+		{"root", "LIST", "sys/leases/lookup/database/creds/ro", "", ""},
+		{"root", "POST", "sys/leases/tidy", ``, ""},
+		{"root", "POST", "sys/mounts/database/tune", `{"default_lease_ttl":"30m","max_lease_ttl":"2h","options":null}`, ""},
+		{"root", "GET", "sys/mounts/database/tune", ``, "data.default_lease_ttl"},
+		{"root", "POST", "sys/mounts/database/tune", `{"default_lease_ttl":"5h"}`, ""},
+		{"root", "POST", "sys/mounts/nosuch/tune", `{"default_lease_ttl":"5h"}`, ""},
+		{"ci", "POST", "sys/mounts/database/tune", `{}`, ""},
 	}
 	for _, tt := range tests {
 		t.Run(strings.ReplaceAll(tt.who+" "+tt.method+" "+tt.path+" "+tt.only, "/", "_"), func(t *testing.T) {

@@ -102,7 +102,7 @@ func newWorld(t testing.TB, app string, producer broker.Producer) *world {
 	w.broker, err = broker.New(broker.Config{Store: w.db, Catalog: w, Recorder: w.trail, Node: "n", Logger: logger})
 	must(t, err)
 	w.own, err = sys.New(sys.Config{
-		Leases: w.broker, Many: w.broker, Stuck: w.broker, Trail: w.trail, Estate: w, Mounts: w.mounts.Load, Policies: w, Identities: w, Logger: logger, Tokens: w.manager,
+		Leases: w.broker, Many: w.broker, Stuck: w.broker, Trail: w.trail, Estate: w, Mounts: w.mounts.Load, Policies: w, Identities: w, Logger: logger, Tokens: w.manager, Reconciler: w.broker,
 	})
 	must(t, err)
 	w.gate, err = gate.New(gate.Config{Authenticator: w.manager, Policies: w, Mounts: w.mounts.Load, Recorder: w, Logger: logger})
