@@ -75,7 +75,7 @@ func TestNodesClaimApart(t *testing.T) {
 	for i, node := range nodes {
 		for range 2 {
 			wg.Go(func() {
-				for {
+				for range 100 * n {
 					got, err := node.Claim(t.Context(), fmt.Sprint("n", i), time.Now(), time.Now().Add(time.Hour), 9)
 					if err != nil {
 						t.Error(err)

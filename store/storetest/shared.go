@@ -206,7 +206,7 @@ func claimsTogether(t *testing.T, s Store) {
 	var mu sync.Mutex
 	times := map[string]int{}
 	together(8, func(i int) {
-		for {
+		for range 2 * n {
 			got, err := s.Claim(t.Context(), fmt.Sprint("b", i), epoch(), epoch().Add(time.Hour), 7)
 			if err != nil {
 				t.Error(err)
