@@ -32,6 +32,7 @@ type options struct {
 	seconds time.Duration // of one measurement
 	rounds  int           // each rival is measured that often, in turn; the median counts
 	only    string
+	leases  int // that a server starts with
 }
 
 func run(ctx context.Context, args []string, out, progress io.Writer) (err error) {
@@ -39,7 +40,8 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.DurationVar(&o.seconds, "t", 3*time.Second, "length of one measurement")
 	flags.IntVar(&o.rounds, "rounds", 3, "rounds; the median counts")
-	flags.StringVar(&o.only, "only", "", "kv or postgres; both where empty")
+	flags.StringVar(&o.only, "only", "", "kv, postgres, bookkeeping or leases; all where empty")
+	flags.IntVar(&o.leases, "leases", 1_000_000, "active leases that a server starts with")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -54,14 +56,15 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 	}()
 	fmt.Fprintf(out, "%s, %s/%s, %d cores, %s a measurement, median of %d rounds\n\n", //nolint:errcheck // a broken pipe ends it below
 		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), o.seconds, o.rounds)
-	if o.only == "" || o.only == "kv" {
-		if err := benchKV(ctx, env, o, out); err != nil {
-			return fmt.Errorf("kv: %w", err)
+	for _, section := range []struct {
+		name  string
+		bench func(context.Context, *testenv.Env, options, io.Writer) error
+	}{{"kv", benchKV}, {"postgres", benchPostgres}, {"bookkeeping", benchBookkeeping}, {"leases", benchLeases}} {
+		if o.only != "" && o.only != section.name {
+			continue
 		}
-	}
-	if o.only == "" || o.only == "postgres" {
-		if err := benchPostgres(ctx, env, o, out); err != nil {
-			return fmt.Errorf("postgres: %w", err)
+		if err := section.bench(ctx, env, o, out); err != nil {
+			return fmt.Errorf("%s: %w", section.name, err)
 		}
 	}
 	return nil
