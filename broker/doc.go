@@ -11,6 +11,9 @@
 //	             └───── failed, or past its deadline ─────────────▶  │           │
 //	                                                                 └▶ revoked ◀┘
 //
+// A lease of a warm pool is pooled between pending and active: made, disabled on the target, without an owner. It becomes
+// active, with its owner, before its credential is enabled; too old or not wanted any more, it becomes revoking.
+//
 // A lease never goes back. Every transition is one conditional write, by state and version, that is durable before the next
 // step begins, so that the state in the store is never ahead of what is promised and never behind what exists. From stuck or
 // any other state a person with a reason can give a lease up (Force): it is revoked without the target having been asked,

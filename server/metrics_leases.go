@@ -24,7 +24,7 @@ type leaseMetrics struct {
 	count, overdue, inDoubt, many  *prometheus.Desc
 	breaker, limit, working, queue *prometheus.Desc
 	outcomes, work, seconds        *prometheus.Desc
-	stopped                        *prometheus.Desc
+	stopped, pools                 *prometheus.Desc
 }
 
 func newLeaseMetrics(l leases) *leaseMetrics {
@@ -46,6 +46,7 @@ func newLeaseMetrics(l leases) *leaseMetrics {
 		work: desc("work_total", "Calls by operation, type of producer and how they ended.", "op", "producer", "outcome"),
 		stopped: desc("issues_stopped_total", "Issues that a guard stopped (quota, rate), by whose limit it was and the role asked for.",
 			"guard", "scope", "role"),
+		pools:   desc("pooled_credentials", "Credentials that wait on this node to be handed out, by role.", "role"),
 		seconds: desc("work_seconds", "How long calls took, by operation and type of producer.", "op", "producer"),
 	}
 }
@@ -53,7 +54,7 @@ func newLeaseMetrics(l leases) *leaseMetrics {
 // Describe is part of prometheus.Collector.
 func (m *leaseMetrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		m.count, m.overdue, m.inDoubt, m.many, m.breaker, m.limit, m.working, m.queue, m.outcomes, m.work, m.seconds, m.stopped,
+		m.count, m.overdue, m.inDoubt, m.many, m.breaker, m.limit, m.working, m.queue, m.outcomes, m.work, m.seconds, m.stopped, m.pools,
 	} {
 		ch <- d
 	}
@@ -69,6 +70,9 @@ func (m *leaseMetrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	for x, n := range s.Stopped {
 		counter(ch, m.stopped, n, x.Guard, x.Scope, x.Role)
+	}
+	for role, n := range s.Pools {
+		gauge(ch, m.pools, float64(n), role)
 	}
 	for w, x := range s.Work {
 		for outcome, n := range x.Outcomes {
