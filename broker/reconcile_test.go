@@ -260,3 +260,25 @@ func TestScheduledSweeps(t *testing.T) {
 		}
 	})
 }
+
+// TestYoungOnesAreLeftToTheirLease: the creation may still be running on the target.
+func TestYoungOnesAreLeftToTheirLease(t *testing.T) {
+	reconciling(t, func(w *world, o *openTarget) {
+		l := w.orphaned(o)
+		young := &broker.Lease{
+			ID: "database/creds/good/young", Mount: "database/", Role: "good", Producer: "model", Target: "good",
+			Principal: l.Principal, State: broker.Revoked, IntentDeadline: time.Now().Add(time.Minute),
+		}
+		if err := w.store.Insert(context.Background(), young); err != nil {
+			t.Fatal(err)
+		}
+		o.comments[l.Principal] = young.ID
+		if r := w.reconcile(broker.ReconcileRemove); len(r.Orphans) != 0 || !o.has(l.Principal) {
+			t.Errorf("got %+v, want no orphan yet", r)
+		}
+		time.Sleep(2 * time.Minute)
+		if r := w.reconcile(broker.ReconcileRemove); len(r.Orphans) != 1 || o.has(l.Principal) {
+			t.Errorf("got %+v, want it removed", r)
+		}
+	})
+}
