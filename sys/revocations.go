@@ -116,7 +116,7 @@ func (b *Backend) revocations(ctx context.Context, c *call) (*gate.Response, err
 	if q.err != nil {
 		return nil, q.err
 	}
-	found, err := b.cfg.Many.RecentRevocations(ctx, int(limit)) //nolint:gosec // at most maxPage
+	found, err := b.cfg.Many.RecentRevocations(ctx, int(limit))
 	if err != nil {
 		return nil, err
 	}
