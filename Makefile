@@ -15,7 +15,7 @@ LINT_DIR     := $(CACHE)/tools/golangci-lint-$(LINT_VERSION)
 LINT         := $(LINT_DIR)/golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo servers test race lint vet fmt fmt-check fuzz bench check clean
+.PHONY: help build demo servers test race lint vet fmt fmt-check fuzz bench soak check clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ fuzz: ## run every fuzz target for FUZZTIME (10s)
 
 bench: servers ## measure throughput and latency, and print a table
 	$(GO) run ./test/bench
+
+soak: servers ## kill three servers on one store at random for SOAK (3m), and look for what is lost
+	SOAK=$(or $(SOAK),3m) $(GO) test ./test/soak -count=1 -v -timeout 20m
 
 check: fmt-check vet lint test ## all that a change must pass
 
