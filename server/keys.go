@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/bailiff-secrets/bailiff/broker"
 	"github.com/bailiff-secrets/bailiff/identity"
@@ -26,19 +25,27 @@ const metaKeyset = "keyset"
 
 // store is all that is kept.
 type store interface {
+	leaseStore
+	recordStore
+	leaseCounter
+	UseSealer(s seal.Sealer)
+	Close() error
+}
+
+// leaseStore keeps leases, and what is done with many of them.
+type leaseStore interface {
 	broker.Store
 	broker.Claimer
 	broker.Counter
 	broker.Revocations
+}
+
+// recordStore keeps everything else.
+type recordStore interface {
 	object.Store
 	identity.KeyStore
 	rotation.Store
 	metaStore
-
-	// Counts is how many leases are in each state, and since when the one that is most overdue is.
-	Counts(ctx context.Context) (map[broker.State]int, time.Time, error)
-	UseSealer(s seal.Sealer)
-	Close() error
 }
 
 // openStore opens the store with its data keys and gives the key of names. The first start makes them, and the root key file

@@ -90,7 +90,7 @@ func move(x *tx, l *broker.Lease, from []broker.State) error {
 	if l.State == broker.Revoked {
 		query = endLease
 	}
-	args := append(set, l.ID, l.Version)
+	args := slices.Concat(set, []any{l.ID, l.Version})
 	for _, s := range states {
 		if !slices.Contains(from, s) || (s == broker.Revoked && l.State != broker.Revoked) {
 			s = "" // no lease is in it
