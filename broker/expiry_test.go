@@ -18,12 +18,6 @@ type tokens struct {
 	ends map[string]time.Time // by accessor; those that aren't here don't count
 }
 
-func (x *tokens) set(accessor string, end time.Time) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.ends[accessor] = end
-}
-
 func (x *tokens) end(accessor string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
