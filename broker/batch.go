@@ -70,7 +70,7 @@ func (b *Broker) holdAll(ctx context.Context, items []item) (list []*Lease, busy
 			l, err := b.toEnd(ctx, x)
 			if l == nil || err != nil {
 				b.finishUp(ctx, x.id, tried{err: err})
-				return nil
+				return nil //nolint:nilerr // who waits for this lease is told; the others go on
 			}
 			found[i] = l
 			return nil

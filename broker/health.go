@@ -5,8 +5,6 @@ import (
 	"errors"
 
 	"golang.org/x/sync/errgroup"
-
-	"github.com/bailiff-secrets/bailiff/gate"
 )
 
 // aside are writes at a time that move leases out of the way of others; they share commits.
@@ -132,10 +130,4 @@ func (b *Broker) release(items []item) {
 	if err != nil {
 		b.log.Warn("claims could not be given back; they run out by themselves", "error", err)
 	}
-}
-
-// unavailable says that err is the store's.
-func unavailable(err error) bool {
-	e, ok := errors.AsType[*gate.Error](err)
-	return ok && e.Kind == gate.Unavailable
 }

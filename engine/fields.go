@@ -82,33 +82,31 @@ func (f *fields) text(name string, to *string) bool {
 }
 
 // truth takes true and "true".
-func (f *fields) truth(name string, to *bool) bool {
+func (f *fields) truth(name string, to *bool) {
 	var s string
 	if !f.text(name, &s) {
-		return false
+		return
 	}
 	b, err := strconv.ParseBool(s)
 	if err != nil {
 		f.bad(name, "true or false")
-		return false
+		return
 	}
 	*to = b
-	return true
 }
 
 // number takes 5 and "5".
-func (f *fields) number(name string, to *int) bool {
+func (f *fields) number(name string, to *int) {
 	var s string
 	if !f.text(name, &s) {
-		return false
+		return
 	}
 	n, err := strconv.ParseInt(s, 10, 32)
 	if err != nil {
 		f.bad(name, "a whole number")
-		return false
+		return
 	}
 	*to = int(n)
-	return true
 }
 
 // duration takes seconds, and words as "90s", "1h30m" or "7d".

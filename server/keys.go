@@ -27,7 +27,6 @@ const metaKeyset = "keyset"
 type store interface {
 	leaseStore
 	recordStore
-	leaseCounter
 	UseSealer(s seal.Sealer)
 	Close() error
 }

@@ -94,10 +94,10 @@ func (r *recovery) judge(ctx context.Context, inStore, inFile uint64) error {
 		return err
 	}
 	if !held {
-		why := ""
+		why, err := r.behind(ctx)
 		if inFile > inStore {
 			why = fmt.Sprintf("the store is from before a start of this server: it counts %d starts, and the file beside the trail %d", inStore, inFile)
-		} else if why, err = r.behind(ctx); err != nil {
+		} else if err != nil {
 			return err
 		}
 		if why == "" {

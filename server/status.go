@@ -18,11 +18,6 @@ type checker interface {
 // statusWait bounds how long a status waits for targets.
 const statusWait = 3 * time.Second
 
-// leaseCounter is the part of a store that counts leases.
-type leaseCounter interface {
-	Counts(ctx context.Context) (map[broker.State]int, time.Time, error)
-}
-
 // status is the answer of sys/bailiff/status.
 func (s *server) status(ctx context.Context) map[string]any {
 	out := map[string]any{
@@ -32,17 +27,31 @@ func (s *server) status(ctx context.Context) map[string]any {
 	if h, held := s.recovery.Held(); held {
 		out["held"] = map[string]any{"since": h.Since.Format(time.RFC3339), "why": h.Why}
 	}
-	if counts, oldest, err := s.db.Counts(ctx); err == nil {
-		leases := make(map[string]any)
-		for _, state := range []broker.State{broker.Pending, broker.Active, broker.Revoking, broker.Stuck} {
-			leases[string(state)] = counts[state]
-		}
-		if !oldest.IsZero() {
-			leases["oldest_overdue"] = oldest.UTC().Format(time.RFC3339)
-		}
+	if leases, err := s.leaseStatus(ctx); err == nil {
 		out["leases"] = leases
 	}
 	return out
+}
+
+// leaseStatus counts the open leases by state.
+func (s *server) leaseStatus(ctx context.Context) (map[string]any, error) {
+	tally, err := s.db.Tally(ctx)
+	if err != nil {
+		return nil, err
+	}
+	counts := make(map[broker.State]int)
+	for _, t := range tally {
+		counts[t.State] += t.N
+	}
+	leases := make(map[string]any)
+	for _, state := range []broker.State{broker.Pending, broker.Active, broker.Pooled, broker.Revoking, broker.Stuck} {
+		leases[string(state)] = counts[state]
+	}
+	oldest, err := s.db.Overdue(ctx, time.Now())
+	if err == nil && !oldest.IsZero() {
+		leases["oldest_overdue"] = oldest.UTC().Format(time.RFC3339)
+	}
+	return leases, err
 }
 
 // health asks every target at once whether it is there.
