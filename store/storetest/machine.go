@@ -39,6 +39,7 @@ type machine struct {
 	model   *model
 	lastSeq int64
 	seqs    map[int64]int64 // the model's Seq → the store's
+	claimed time.Time       // the latest time at which something was claimed
 }
 
 func (m *machine) close(rt *rapid.T) {

@@ -165,14 +165,18 @@ func sortTally(lines []broker.Tally) {
 }
 
 func (m *model) Overdue(ctx context.Context, now time.Time) (oldest time.Time, err error) {
-	_, err = m.choose(ctx, func(l *broker.Lease) bool {
-		at, toEnd := m.ends[l.ID]
-		if !toEnd || at.IsZero() {
-			at = l.NextAt
-		}
-		failed := toEnd && l.Attempt > 0 && !at.IsZero() && !at.After(now)
-		if (isDue(l, now) || failed) && (oldest.IsZero() || at.Before(oldest)) {
+	count := func(at time.Time) {
+		if oldest.IsZero() || at.Before(oldest) {
 			oldest = at
+		}
+	}
+	_, err = m.choose(ctx, func(l *broker.Lease) bool {
+		due := isDue(l, now)
+		if due {
+			count(l.NextAt)
+		}
+		if end, toEnd := m.ends[l.ID]; toEnd && !end.IsZero() && !end.After(now) && (due || l.Attempt > 0) {
+			count(end)
 		}
 		return false
 	})
