@@ -53,8 +53,8 @@ func TestBreakerLetsOneProbeThrough(t *testing.T) {
 		if !strings.Contains(b.Words(), "since 2000-01-01T00:00:00Z (why)") {
 			t.Errorf("got words %q", b.Words())
 		}
-		for i, most := range []time.Duration{1, 2, 4, 8, 10, 10} {
-			wait, limit := time.Until(b.Until()), most*time.Second
+		for i, seconds := range []int{1, 2, 4, 8, 10, 10} {
+			wait, limit := time.Until(b.Until()), time.Duration(seconds)*time.Second
 			if wait < limit/2 || wait > limit {
 				t.Errorf("the wait before probe %d is %v, want %v to %v", i+1, wait, limit/2, limit)
 			}
@@ -143,20 +143,20 @@ func TestLimit(t *testing.T) {
 func TestTurns(t *testing.T) {
 	for _, x := range []struct {
 		sentence string
-		costs    []time.Duration
+		costs    []int // milliseconds
 		want     []int // of 1000 picks
 	}{
-		{"equals take turns", []time.Duration{10, 10, 10, 10}, []int{250, 250, 250, 250}},
-		{"whose work takes ten times as long begins a tenth as often", []time.Duration{10, 100}, []int{909, 90}},
-		{"who has no work is passed over", []time.Duration{0, 10, 0, 10}, []int{0, 500, 0, 500}},
-		{"alone is always its turn", []time.Duration{0, 30000}, []int{0, 1000}},
-		{"short work shares one turn", []time.Duration{1, 10}, []int{909, 90}},
-		{"work that takes for ever is not left out", []time.Duration{10, 1000000}, []int{984, 15}},
+		{"equals take turns", []int{10, 10, 10, 10}, []int{250, 250, 250, 250}},
+		{"whose work takes ten times as long begins a tenth as often", []int{10, 100}, []int{909, 90}},
+		{"who has no work is passed over", []int{0, 10, 0, 10}, []int{0, 500, 0, 500}},
+		{"alone is always its turn", []int{0, 30000}, []int{0, 1000}},
+		{"short work shares one turn", []int{1, 10}, []int{909, 90}},
+		{"work that takes for ever is not left out", []int{10, 1000000}, []int{984, 15}},
 	} {
 		turns := broker.NewTurns(10*time.Millisecond, len(x.costs))
 		costs, got := make([]time.Duration, len(x.costs)), make([]int, len(x.costs))
 		for i, c := range x.costs {
-			costs[i] = c * time.Millisecond
+			costs[i] = time.Duration(c) * time.Millisecond
 		}
 		for range 1000 {
 			got[turns.Pick(costs)]++
