@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // PostgresServer is a PostgreSQL server with one database, postgres, and one user. It does not survive a power cut: it
@@ -115,14 +116,25 @@ func (s *PostgresServer) start(ctx context.Context) error {
 	return nil
 }
 
-// Restart starts the server again with its data and on its port, after Stop or Kill.
+// Restart starts the server again with its data and on its port, after Stop or Kill. The processes of a killed server may
+// hold its memory for a moment; until they are gone a start fails and is tried again.
 func (s *PostgresServer) Restart(ctx context.Context) error {
 	if err := s.Stop(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
-	return s.start(ctx)
+	for {
+		err := s.start(ctx)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
 }
 
 // initialise makes the cluster's files.
