@@ -149,8 +149,8 @@ func TestBatchThatGoesWrong(t *testing.T) {
 		t.Run(x.sentence, func(t *testing.T) {
 			test(t, func(w *world) {
 				p := &batcher{target: w.good, batch: x.batch}
+				w.stop() // before they are due: they are for the next one
 				w.fill(8, "good", time.Now().Add(-time.Minute).UTC().Truncate(time.Millisecond))
-				w.stop()
 				w.cfg.Workers = 1 // so that the others wait for the first, and are a batch
 				w.good.revoke = func(ctx context.Context, _ broker.Ref) error {
 					<-time.After(5 * time.Millisecond)
