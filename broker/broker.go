@@ -200,17 +200,26 @@ func (b *Broker) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		wait, err := b.round(ctx)
+		if err != nil && ctx.Err() == nil {
+			b.log.Error("due leases cannot be read", "error", err)
+		}
+		looked := time.Now()
+		timer.Reset(wait)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
 		case <-b.alarm.ring:
+			// Rings that follow one another are answered together: work that comes to nothing and rings again must not keep
+			// the loop from resting.
+			timer.Reset(time.Until(looked.Add(leastPoll)))
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-timer.C:
+			}
 		}
-		wait, err := b.round(ctx)
-		if err != nil && ctx.Err() == nil {
-			b.log.Error("due leases cannot be read", "error", err)
-		}
-		timer.Reset(wait)
 	}
 }
 
