@@ -58,10 +58,25 @@ func (m *Manager) settled(ctx context.Context, mount, name string) (*Account, er
 		return nil, &gate.Error{Kind: gate.TargetSlow, Msg: "the password is being changed, which takes long", Err: err}
 	}
 	defer unlock()
-	a, err := m.cfg.Store.Account(ctx, mount, name)
-	if err != nil || !a.Rotating() {
-		return a, err
+	for {
+		a, err := m.cfg.Store.Account(ctx, mount, name)
+		if err != nil || !a.Rotating() {
+			return a, err
+		}
+		found, refusal := m.tryBoth(ctx, a)
+		if refusal == nil {
+			return found, nil
+		}
+		// Another process on the same store may have gone on meanwhile: then what was tried is of the past.
+		b, err := m.cfg.Store.Account(ctx, mount, name)
+		if err != nil || b.Version == a.Version || ctx.Err() != nil {
+			return nil, refusal
+		}
 	}
+}
+
+// tryBoth asks the target which of the two passwords of a rotation holds; Current is then that one.
+func (m *Manager) tryBoth(ctx context.Context, a *Account) (*Account, error) {
 	p, _, err := m.setter(a)
 	if err != nil {
 		return nil, err

@@ -210,7 +210,9 @@ func TestConcurrentRotationsEndInOnePassword(t *testing.T) {
 			if err := m.Rotate(t.Context(), "database/", "app"); err != nil && (!errors.As(err, &said) || said.Kind != gate.Conflict) {
 				t.Error(err)
 			}
-			if _, err := m.Credential(t.Context(), "database/", "app"); err != nil {
+			// A change that the other process began earlier and carries out later may hold for a moment: who reads then is told
+			// to come again, never a password that does not hold.
+			if _, err := m.Credential(t.Context(), "database/", "app"); err != nil && (!errors.As(err, &said) || said.Kind != gate.TargetDown) {
 				t.Error(err)
 			}
 		})
