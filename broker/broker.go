@@ -199,7 +199,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	others.Go(func() { b.runPools(ctx) })
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for {
+	for rung := 0; ; {
 		wait, err := b.round(ctx)
 		if err != nil && ctx.Err() == nil {
 			b.log.Error("due leases cannot be read", "error", err)
@@ -210,18 +210,29 @@ func (b *Broker) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
+			rung = 0
+			continue
 		case <-b.alarm.ring:
-			// Rings that follow one another are answered together: work that comes to nothing and rings again must not keep
-			// the loop from resting.
-			timer.Reset(time.Until(looked.Add(leastPoll)))
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-timer.C:
-			}
+		}
+		if rung++; time.Since(looked) >= leastPoll {
+			rung = 0
+		}
+		if rung < ringsInARow {
+			continue
+		}
+		// Work that comes to nothing and rings again must not keep the loop from resting.
+		timer.Reset(leastPoll)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+			rung = 0
 		}
 	}
 }
+
+// ringsInARow is how often the loop looks again at once because it was rung, before it rests for leastPoll.
+const ringsInARow = 16
 
 // alarm wakes the due loop before its time.
 type alarm struct {
