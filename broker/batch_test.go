@@ -97,6 +97,7 @@ func TestBatchEndsEach(t *testing.T) {
 					}
 					return nil
 				}
+				w.stop() // before they are due: they are for the next one
 				w.fill(100, "good", time.Now().Add(-time.Minute).UTC().Truncate(time.Millisecond))
 				w.restartWith(p)
 				w.within(10*time.Second, "each has had its turn", func() bool {
@@ -195,6 +196,7 @@ func TestExplicitRevokeDoesNotWaitBehindABatch(t *testing.T) {
 				return nil
 			}
 		})
+		w.stop()
 		w.fill(8, "good", time.Now().Add(-time.Minute).UTC().Truncate(time.Millisecond))
 		w.restartWith(p)
 		<-inside
