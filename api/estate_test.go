@@ -33,9 +33,9 @@ func (c callers) Authenticate(_ context.Context, token secret.Value, _ netip.Add
 	return identity.Caller{Name: token.Reveal(), Policies: []string{token.Reveal()}}, nil
 }
 
-func (c callers) ACL(names []string) *policy.ACL {
+func (c callers) ACL(who *identity.Caller) *policy.ACL {
 	var list []*policy.Policy
-	for _, n := range names {
+	for _, n := range who.Policies {
 		p, err := policy.Parse(n, 1, c[n])
 		if err != nil {
 			panic(err)

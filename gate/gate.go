@@ -23,10 +23,17 @@ type Recorder interface {
 	Append(ctx context.Context, records ...*audit.Record) error
 }
 
-// Policies finds the compiled rules of a set of policy names. It never fails: a name that is not there grants nothing.
-// It is safe for concurrent use and caches.
+// Policies finds the compiled rules of a caller: those of its policies, with templates filled in. It never fails: a name that
+// is not there grants nothing. It is safe for concurrent use and caches.
 type Policies interface {
-	ACL(names []string) *policy.ACL
+	ACL(who *identity.Caller) *policy.ACL
+}
+
+// Wrapper keeps answers for whoever presents a token that is good once. It is safe for concurrent use.
+type Wrapper interface {
+	// Wrap keeps resp, sealed, for r.WrapTTL. It is durable on return; Raw bodies are read to their end and closed. What is
+	// wrapped is what a door would have answered.
+	Wrap(ctx context.Context, r *Request, resp *Response) (*Wrap, error)
 }
 
 // Doer is the gate as doors see it; *Gate is one.

@@ -34,9 +34,9 @@ func (door) Authenticate(_ context.Context, token secret.Value, _ netip.Addr) (i
 // rules are policies by name, one a caller.
 type rules map[string]string
 
-func (r rules) ACL(names []string) *policy.ACL {
+func (r rules) ACL(who *identity.Caller) *policy.ACL {
 	var list []*policy.Policy
-	for _, n := range names {
+	for _, n := range who.Policies {
 		if p, err := policy.Parse(n, 1, r[n]); err == nil {
 			list = append(list, p)
 		}

@@ -37,7 +37,10 @@ type Request struct {
 	BodyLen     int64     // bytes, or -1 where not known
 	ClientAddr  netip.Addr
 	UserAgent   string
-	Index       string // X-Vault-Index, passed on
+	Index       string        // X-Vault-Index, passed on
+	Namespace   string        // which the door was told apart from the path; without slashes around it; empty: root
+	WrapTTL     time.Duration // the answer is to be wrapped for so long; zero: not
+	WrapFormat  string        // "" or "jwt"
 	Start       time.Time
 
 	Caller   identity.Caller
@@ -65,6 +68,8 @@ type Response struct {
 	Data     map[string]any
 	Bare     bool // Data is the whole body (sys/health, sys/seal-status), not wrapped in Vault's envelope
 	Lease    *Lease
+	Auth     *Auth // of a login or a new token
+	Wrap     *Wrap // instead of everything else
 	Warnings []string
 	Raw      *Raw
 
@@ -83,6 +88,32 @@ type Lease struct {
 	ID        string
 	Renewable bool
 	Duration  time.Duration
+}
+
+// Auth is the part of an answer that holds a new token.
+type Auth struct {
+	ClientToken      secret.Value
+	Accessor         string
+	Policies         []string // of the token and of the identity, sorted
+	TokenPolicies    []string
+	IdentityPolicies []string
+	Metadata         map[string]string
+	LeaseDuration    time.Duration
+	Renewable        bool
+	EntityID         string
+	TokenType        string // service or batch
+	Orphan           bool
+	NumUses          int
+}
+
+// Wrap is the part of an answer that stands for one that is kept.
+type Wrap struct {
+	Token           secret.Value
+	Accessor        string
+	TTL             time.Duration
+	CreationTime    time.Time
+	CreationPath    string
+	WrappedAccessor string // of the token in the kept answer, where there is one
 }
 
 // Raw is a target's own answer. Whoever receives it must close Body.
@@ -114,6 +145,12 @@ type Exister interface {
 // (sys/internal/ui/mounts, a token's own lookup): policy is not asked for those, the record is kept all the same.
 type Judge interface {
 	Open(r *Request) bool
+}
+
+// Greeter is a Backend with paths that need no caller: logins. Whoever is let in there is set as r.Caller by Serve, so that
+// the record names them.
+type Greeter interface {
+	NeedsNoCaller(r *Request) bool
 }
 
 // Guarded is a Backend with paths that need the sudo capability beside the one for the operation, as some of Vault's do.

@@ -26,6 +26,16 @@ type Caller struct {
 	Expires   time.Time // when the credential ends; zero: it doesn't
 	MaxLeases int       // open at a time; 0: no limit
 	IssueRate string    // "10/s"; empty: no limit
+
+	// Of a token; empty for an access key, whose identity is an entity by itself.
+	DisplayName   string            // for people: "approle-ci"
+	EntityID      string            // of the entity that Name names; set for access keys too
+	GroupIDs      []string          // of the groups that the entity is in, sorted
+	TokenPolicies []string          // those of the token alone; Policies also has those of the entity and its groups
+	Claims        map[string]string // what decided at the login
+	MountPath     string            // where the login was: "auth/approle/"
+	AliasName     string            // who that was there
+	NoWrite       bool              // a token that keeps nothing: a batch token
 }
 
 // Identity is a person, service or machine that may call.

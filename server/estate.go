@@ -244,7 +244,9 @@ func storeError(err error) error {
 }
 
 // ACL finds the compiled rules of policy names; see gate.Policies.
-func (e *estate) ACL(names []string) *policy.ACL { return e.live.Load().policies.acl(names) }
+func (e *estate) ACL(who *identity.Caller) *policy.ACL {
+	return e.live.Load().policies.acl(who.Policies)
+}
 
 // Role, Roles and Producer make the estate a broker.Catalog.
 func (e *estate) Role(mount, name string) (broker.Role, bool) {

@@ -103,7 +103,7 @@ func TestApplyTakesEffectAtOnceAndOutlivesTheProcess(t *testing.T) {
 	token := secret.New(key.AccessID + ".." + key.Key.Reveal())
 	may := func(s *server) bool {
 		c, err := s.estate.manager.Authenticate(t.Context(), token, addrNone)
-		return err == nil && s.estate.ACL(c.Policies).Decide(policy.Read, "secret/data/app/x").Allowed
+		return err == nil && s.estate.ACL(&c).Decide(policy.Read, "secret/data/app/x").Allowed
 	}
 	if !may(s) {
 		t.Error("the identity may not read what the policy allows")
@@ -257,7 +257,7 @@ func TestDeletedIdentityIsForgotten(t *testing.T) {
 func TestRootPolicyAllowsEverything(t *testing.T) {
 	s := newServer(t)
 	apply(t, s, &object.Role{Name: "chief", Policies: []string{"root"}}, &object.Identity{Name: "boss", Roles: []string{"chief"}})
-	if d := s.estate.ACL([]string{"default", "root"}).Decide(policy.Delete, "sys/bailiff/anything"); !d.Allowed || !d.Sudo {
+	if d := s.estate.ACL(&identity.Caller{Policies: []string{"default", "root"}}).Decide(policy.Delete, "sys/bailiff/anything"); !d.Allowed || !d.Sudo {
 		t.Errorf("got %+v, want everything allowed", d)
 	}
 }
@@ -270,7 +270,7 @@ func TestBootstrapOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, err := s.estate.manager.Authenticate(t.Context(), secret.New(key.AccessID+".."+key.Key.Reveal()), addrNone)
-	if err != nil || !s.estate.ACL(c.Policies).Decide(policy.Delete, "anything/at/all").Sudo {
+	if err != nil || !s.estate.ACL(&c).Decide(policy.Delete, "anything/at/all").Sudo {
 		t.Errorf("the administrator: got %v, %+v", err, c)
 	}
 	if _, err := s.boot.first(t.Context(), "another"); !errors.Is(err, errBootstrapped) {

@@ -48,7 +48,7 @@ func (b *Backend) uiMounts(_ context.Context, c *call) (*gate.Response, error) {
 }
 
 func (b *Backend) visible(c *call, m *gate.Mount) bool {
-	return b.cfg.Policies.ACL(c.Caller.Policies).Mountable(m.Path)
+	return b.cfg.Policies.ACL(&c.Caller).Mountable(m.Path)
 }
 
 func (b *Backend) mounts(context.Context, *call) (*gate.Response, error) {

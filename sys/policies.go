@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/bailiff-secrets/bailiff/gate"
+	"github.com/bailiff-secrets/bailiff/identity"
 	"github.com/bailiff-secrets/bailiff/internal/object"
 	"github.com/bailiff-secrets/bailiff/internal/secret"
 	"github.com/bailiff-secrets/bailiff/policy"
@@ -82,7 +83,7 @@ func (b *Backend) policyText(ctx context.Context, c *call, field string) (*gate.
 
 // resultantACL says that a caller may do everything; what less comes to can't be said in the old shape.
 func (b *Backend) resultantACL(_ context.Context, c *call) (*gate.Response, error) {
-	if slices.Equal(b.cfg.Policies.ACL(c.Caller.Policies).Capabilities("sys"), []string{policy.Root}) {
+	if slices.Equal(b.cfg.Policies.ACL(&c.Caller).Capabilities("sys"), []string{policy.Root}) {
 		return ok(map[string]any{"root": true}), nil
 	}
 	return nil, &gate.Error{Kind: gate.Unsupported, Msg: "the rules of a caller can't be listed: ask sys/capabilities-self for the paths"}
@@ -93,7 +94,7 @@ func (b *Backend) capabilitiesSelf(_ context.Context, c *call) (*gate.Response, 
 	if err != nil {
 		return nil, err
 	}
-	return b.capabilitiesOf(c.Caller.Policies, fields)
+	return b.capabilitiesOf(&c.Caller, fields)
 }
 
 func (b *Backend) capabilities(ctx context.Context, c *call) (*gate.Response, error) {
@@ -115,7 +116,7 @@ func (b *Backend) capabilities(ctx context.Context, c *call) (*gate.Response, er
 	if !known {
 		return nil, invalid("1 error occurred:\n\t* invalid token\n\n")
 	}
-	return b.capabilitiesOf(who.Policies, fields)
+	return b.capabilitiesOf(&who, fields)
 }
 
 func (b *Backend) capabilitiesAccessor(_ context.Context, c *call) (*gate.Response, error) {
@@ -126,10 +127,10 @@ func (b *Backend) capabilitiesAccessor(_ context.Context, c *call) (*gate.Respon
 	if err := ownAccessor(c, fields); err != nil {
 		return nil, err
 	}
-	return b.capabilitiesOf(c.Caller.Policies, fields)
+	return b.capabilitiesOf(&c.Caller, fields)
 }
 
-func (b *Backend) capabilitiesOf(policies []string, fields map[string]json.RawMessage) (*gate.Response, error) {
+func (b *Backend) capabilitiesOf(who *identity.Caller, fields map[string]json.RawMessage) (*gate.Response, error) {
 	paths, err := listField(fields, "paths")
 	if err != nil {
 		return nil, err
@@ -145,7 +146,7 @@ func (b *Backend) capabilitiesOf(policies []string, fields map[string]json.RawMe
 	case len(paths) > maxPaths:
 		return nil, invalid("at most %d paths can be asked for at once", maxPaths)
 	}
-	acl := b.cfg.Policies.ACL(policies)
+	acl := b.cfg.Policies.ACL(who)
 	data := make(map[string]any, len(paths)+1)
 	for _, path := range paths {
 		data[path] = acl.Capabilities(path)

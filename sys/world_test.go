@@ -360,9 +360,9 @@ func (w *world) SetDisabled(ctx context.Context, by, name string, disabled bool)
 }
 
 // ACL makes the world the gate's policies.
-func (w *world) ACL(names []string) *policy.ACL {
+func (w *world) ACL(who *identity.Caller) *policy.ACL {
 	var list []*policy.Policy
-	for _, name := range names {
+	for _, name := range who.Policies {
 		text := ""
 		rec, err := w.db.Object(context.Background(), object.KindPolicy, name)
 		switch {

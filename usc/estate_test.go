@@ -37,9 +37,9 @@ func (r rules) Authenticate(_ context.Context, token secret.Value, _ netip.Addr)
 	return identity.Caller{Name: token.Reveal(), Policies: []string{token.Reveal()}}, nil
 }
 
-func (r rules) ACL(names []string) *policy.ACL {
+func (r rules) ACL(who *identity.Caller) *policy.ACL {
 	var list []*policy.Policy
-	for _, n := range names {
+	for _, n := range who.Policies {
 		p, err := policy.Parse(n, 1, r[n])
 		if err != nil {
 			panic(err)
