@@ -89,5 +89,6 @@ func serveUntil(ctx context.Context, srv *http.Server, ln net.Listener) error {
 func metricsServer(h http.Handler) *http.Server {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", h)
+	profiles(mux)
 	return &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
 }

@@ -21,8 +21,11 @@ type result struct {
 	allocs   float64       // of the rival, a request; where it tells
 }
 
-// load sends GETs of one path from conns connections for d and counts what came back with status 200.
-func load(ctx context.Context, addr, path, token string, conns int, d time.Duration) (result, error) {
+// traffic is what a worker sends over and over.
+type traffic struct{ addr, method, path, token, body string }
+
+// load sends t from conns connections for d and counts what came back with status 200.
+func load(ctx context.Context, t traffic, conns int, d time.Duration) (result, error) {
 	var (
 		mu   sync.Mutex
 		all  []time.Duration
@@ -33,7 +36,7 @@ func load(ctx context.Context, addr, path, token string, conns int, d time.Durat
 	end := start.Add(d)
 	for range conns {
 		wg.Go(func() {
-			times, err := worker(ctx, addr, path, token, end)
+			times, err := worker(ctx, t, end)
 			mu.Lock()
 			defer mu.Unlock()
 			all = append(all, times...)
@@ -51,15 +54,17 @@ func load(ctx context.Context, addr, path, token string, conns int, d time.Durat
 }
 
 // worker is one connection.
-func worker(ctx context.Context, addr, path, token string, end time.Time) ([]time.Duration, error) {
-	c := &fasthttp.HostClient{Addr: strings.TrimPrefix(addr, "http://"), MaxConns: 1, ReadTimeout: time.Minute}
+func worker(ctx context.Context, w traffic, end time.Time) ([]time.Duration, error) {
+	c := &fasthttp.HostClient{Addr: strings.TrimPrefix(w.addr, "http://"), MaxConns: 1, ReadTimeout: time.Minute}
 	defer c.CloseIdleConnections()
 	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(req)
 	defer fasthttp.ReleaseResponse(resp)
-	req.SetRequestURI(addr + path)
-	if token != "" {
-		req.Header.Set("X-Vault-Token", token)
+	req.SetRequestURI(w.addr + w.path)
+	req.Header.SetMethod(w.method)
+	req.SetBodyString(w.body)
+	if w.token != "" {
+		req.Header.Set("X-Vault-Token", w.token)
 	}
 	req.Header.Set("X-Vault-Request", "true")
 	var times []time.Duration
@@ -69,7 +74,7 @@ func worker(ctx context.Context, addr, path, token string, end time.Time) ([]tim
 			return times, err
 		}
 		if resp.StatusCode() != fasthttp.StatusOK {
-			return times, fmt.Errorf("GET %s%s: status %d: %.200s", addr, path, resp.StatusCode(), resp.Body())
+			return times, fmt.Errorf("%s %s%s: status %d: %.200s", w.method, w.addr, w.path, resp.StatusCode(), resp.Body())
 		}
 		times = append(times, time.Since(t))
 	}

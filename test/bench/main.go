@@ -12,6 +12,8 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -32,7 +34,12 @@ type options struct {
 	seconds time.Duration // of one measurement
 	rounds  int           // each rival is measured that often, in turn; the median counts
 	only    string
-	leases  int // that a server starts with
+
+	conns    []int  // of the kv section
+	verb     string // of the kv section; both where empty
+	size     int    // of the kv section; all where 0
+	profiles string // where profiles of Bailiff go
+	leases   int    // that a server starts with
 }
 
 func run(ctx context.Context, args []string, out, progress io.Writer) (err error) {
@@ -42,8 +49,19 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 	flags.IntVar(&o.rounds, "rounds", 3, "rounds; the median counts")
 	flags.StringVar(&o.only, "only", "", "kv, postgres, bookkeeping or leases; all where empty")
 	flags.IntVar(&o.leases, "leases", 1_000_000, "active leases that a server starts with")
+	flags.StringVar(&o.verb, "verb", "", "of the section kv: read or write; both where empty")
+	flags.IntVar(&o.size, "size", 0, "of the section kv: bytes of a value, 512 or 65536; both where 0")
+	flags.StringVar(&o.profiles, "profiles", "", "a directory for CPU profiles of Bailiff in the section kv")
+	conns := flags.String("conns", "1,16,128", "of the section kv: numbers of connections")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	for text := range strings.SplitSeq(*conns, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			return fmt.Errorf("-conns: %q is not a number of connections", text)
+		}
+		o.conns = append(o.conns, n)
 	}
 	env, err := testenv.New(progress)
 	if err != nil {

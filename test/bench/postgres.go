@@ -154,7 +154,7 @@ func vaultWay(ctx context.Context, env *testenv.Env) (way, error) {
 		}
 	}
 	return way{"Vault's database engine, defaults", func(ctx context.Context, callers int, d time.Duration) (result, error) {
-		return load(ctx, vault.Addr, "/v1/database/creds/ro", vault.RootToken, callers, d)
+		return load(ctx, traffic{addr: vault.Addr, method: http.MethodGet, path: "/v1/database/creds/ro", token: vault.RootToken}, callers, d)
 	}}, nil
 }
 
@@ -197,6 +197,6 @@ role "bench" {
 		return way{}, err
 	}
 	return way{"**Bailiff**, defaults", func(ctx context.Context, callers int, d time.Duration) (result, error) {
-		return load(ctx, bailiff.Addr, "/v1/database/creds/ro", token, callers, d)
+		return load(ctx, traffic{addr: bailiff.Addr, method: http.MethodGet, path: "/v1/database/creds/ro", token: token}, callers, d)
 	}}, nil
 }
