@@ -57,7 +57,7 @@ func (w *world) many(sel broker.Selector, sync bool) (*broker.Revocation, error)
 func (w *world) ended(id string) *broker.Revocation {
 	w.t.Helper()
 	var r *broker.Revocation
-	w.within(20*time.Second, "the revocation is done", func() bool {
+	w.within(time.Minute, "the revocation is done", func() bool {
 		var err error
 		r, err = w.b.RevocationOf(context.Background(), id)
 		return err == nil && !r.DoneAt.IsZero()

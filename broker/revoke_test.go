@@ -173,6 +173,7 @@ func TestRetryIsAtOnce(t *testing.T) {
 
 func TestRevokePrefix(t *testing.T) {
 	test(t, func(w *world) {
+		w.lasting()
 		ctx := context.Background()
 		var ids []string
 		for range 30 {

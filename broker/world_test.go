@@ -132,6 +132,16 @@ func (w *world) issue(role string) (*gate.Response, *broker.Lease) {
 	return resp, w.lease(resp.Lease.ID)
 }
 
+// lasting makes what is issued from now on outlive the test, however slow it is.
+func (w *world) lasting() {
+	w.catalog.set(func() {
+		for name, role := range w.catalog.roles {
+			role.DefaultTTL, role.MaxTTL = time.Hour, 2*time.Hour
+			w.catalog.roles[name] = role
+		}
+	})
+}
+
 func (w *world) lease(id string) *broker.Lease {
 	w.t.Helper()
 	l, err := w.store.Lease(context.Background(), id)
