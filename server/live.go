@@ -27,6 +27,7 @@ type set struct {
 	policies   []versionedPolicy
 	roles      []identity.Role
 	identities []identity.Identity
+	notifies   []object.Notify
 }
 
 type versioned struct {
@@ -63,6 +64,8 @@ func decodeAll(records []object.Record) (*set, error) {
 			s.roles = append(s.roles, identity.Role(*o))
 		case *object.Identity:
 			s.identities = append(s.identities, identity.Identity(*o))
+		case *object.Notify:
+			s.notifies = append(s.notifies, *o)
 		default:
 			return nil, fmt.Errorf("object %s %q is of a kind that this version does not know", r.Kind, r.Name)
 		}

@@ -15,12 +15,15 @@ import (
 
 // listedKinds are those that have list and show and nothing else: apply makes them.
 var listedKinds = [...]object.Kind{object.KindTarget, object.KindMount, object.KindProducer, object.KindConnector,
-	object.KindPolicy, object.KindRole}
+	object.KindPolicy, object.KindRole, object.KindNotify}
 
 func (a *app) objectCommand(kind object.Kind) *cobra.Command {
 	plural := string(kind) + "s"
-	if kind == object.KindPolicy {
+	switch kind {
+	case object.KindPolicy:
 		plural = "policies"
+	case object.KindNotify:
+		plural = "webhooks"
 	}
 	return group(string(kind), "Show "+plural, a.objectList(kind, plural), a.objectShow(kind))
 }
@@ -82,6 +85,8 @@ func exampleName(kind object.Kind) string {
 		return "demo-vault-usc"
 	case object.KindIdentity:
 		return "ci"
+	case object.KindNotify:
+		return "ops"
 	default:
 		return "app"
 	}

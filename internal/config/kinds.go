@@ -20,6 +20,7 @@ func (f *objectFile) root() block {
 		"policy":      kind("name", f.policy),
 		"role":        kind("name", f.role),
 		"identity":    kind("name", f.identity),
+		"notify":      kind("name", f.notify),
 	}}
 }
 
@@ -148,6 +149,21 @@ func (f *objectFile) identity(b *hcl.Block) {
 		"max_leases":     whole(&i.MaxLeases),
 		"max_issue_rate": text(&i.IssueRate),
 	}, nil)}))
+}
+
+func (f *objectFile) notify(b *hcl.Block) {
+	n := &object.Notify{Name: b.Labels[0]}
+	f.keep(n, b, f.read(b.Body, block{attrs: f.shownAttrs(map[string]attr{
+		"url":        text(&n.URL),
+		"events":     texts(&n.Events),
+		"before":     durationWords(&n.Before),
+		"mounts":     texts(&n.Mounts),
+		"roles":      texts(&n.Roles),
+		"identities": texts(&n.Identities),
+		"ca_cert":    text(&n.CACert),
+	}, map[string]attr{
+		object.SecretNotify: f.secretText(&n.Secret),
+	})}))
 }
 
 // shownAttrs are the keys of a block: those that are shown, and its secrets.

@@ -135,6 +135,15 @@ producer "db/p" {
   scram_iterations = 4096
   password_authentication = "password"
 }
+notify "n" {
+  url        = "https://h/x"
+  secret     = "sixteen-bytes-at-least"
+  events     = ["lease.expiring"]
+  before     = "10m"
+  mounts     = ["db"]
+  roles      = ["db/p"]
+  identities = ["ci"]
+}
 `})
 	records, err := config.LoadObjects(dir, env)
 	if err != nil {
@@ -148,6 +157,7 @@ producer "db/p" {
 		"m":     `{"path":"m","type":"vault","target":"v","remote_path":"rp","engine":"kv","kv_version":2,"description":"d","default_ttl":"1h0m0s","max_ttl":"2h0m0s"}`,
 		"db":    `{"path":"db","type":"broker"}`,
 		"db/p":  `{"mount":"db","name":"p","target":"pg","creation_statements":["c"],"renew_statements":["n"],"revocation_statements":["r"],"scram_iterations":4096,"password_authentication":"password"}`,
+		"n":     `{"name":"n","url":"https://h/x","events":["lease.expiring"],"before":"10m0s","mounts":["db"],"roles":["db/p"],"identities":["ci"]}`,
 	}
 	for _, r := range records {
 		if string(r.Body) != want[r.Name] {

@@ -93,6 +93,8 @@ func (s *set) add(rec Record) {
 		c.role(v)
 	case *Identity:
 		c.identity(v)
+	case *Notify:
+		c.notify(v)
 	}
 	s.problems = append(s.problems, c.problems...)
 }

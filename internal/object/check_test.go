@@ -48,8 +48,12 @@ func estate() []object.Record {
 		rec("role", "admin", `{"policies":["root"]}`),
 		rec("identity", "ci", `{"roles":["app"],"metadata":{"team":"x"}}`),
 		rec("identity", "anna@example.com", `{"access_id":"p-abc123"}`),
+		rec("notify", "ops", `{"url":"https://alerts.example.com/b","events":["lease.expiring","lease.revoked"],"before":"10m","mounts":["database"],"roles":["team/db/ro"],"identities":["ci"]}`, "secret="+canary+"-of-16-bytes"),
 	}
 }
+
+// hook is a webhook with a secret.
+func hook(body string) object.Record { return rec("notify", "x", body, "secret="+canary+"-of-16-bytes") }
 
 func TestCheckFindsNothingInAGoodEstate(t *testing.T) {
 	if err := object.Check(estate()); err != nil {
@@ -153,6 +157,23 @@ func TestCheck(t *testing.T) {
 		{"an identity of an unknown role", rec("identity", "x", `{"roles":["nosuch"]}`), `roles: there is no role "nosuch"`},
 		{"an access id of another form", rec("identity", "x", `{"access_id":"abc"}`), `access_id: it has not the form`},
 		{"an access id of another", rec("identity", "x", `{"access_id":"p-abc123"}`), `access_id: identity "anna@example.com" has the same`},
+
+		{"a webhook without a URL", hook(`{"events":["lease.revoked"]}`), `url: it is missing`},
+		{"a webhook's URL with a user", hook(`{"url":"https://u:`+canary+`@h/x","events":["lease.revoked"]}`), `url: it holds a user`},
+		{"a webhook's URL with a query", hook(`{"url":"https://h/x?token=`+canary+`","events":["lease.revoked"]}`), `url: it holds a user, or something behind the path`},
+		{"a webhook's URL of another kind", hook(`{"url":"ftp://h/x","events":["lease.revoked"]}`), `url: it is not an absolute https:// or http://`},
+		{"a webhook without a secret", rec("notify", "x", `{"url":"https://h","events":["lease.revoked"]}`), `secret: it is missing`},
+		{"a webhook with a short secret", rec("notify", "x", `{"url":"https://h","events":["lease.revoked"]}`, "secret=too-short"), `secret: it is shorter than 16 bytes`},
+		{"a webhook's secret in its body", hook(`{"url":"https://h","events":["lease.revoked"],"secret":"`+canary+`"}`), `secret: there is no such field: secrets stand beside`},
+		{"a webhook with a token", rec("notify", "x", `{"url":"https://h","events":["lease.revoked"]}`, "token="+canary), `token: there is no such secret field`},
+		{"a webhook of nothing", hook(`{"url":"https://h"}`), `events: it is missing`},
+		{"a webhook of an event that is none", hook(`{"url":"https://h","events":["lease.lost"]}`), `events: there is no event "lease.lost": use lease.expiring,`},
+		{"a webhook that says it twice", hook(`{"url":"https://h","events":["lease.revoked","lease.revoked"]}`), `events: "lease.revoked" is there twice`},
+		{"a webhook that doesn't say when", hook(`{"url":"https://h","events":["lease.expiring"]}`), `before: it is missing`},
+		{"a webhook that says when of nothing", hook(`{"url":"https://h","events":["lease.revoked"],"before":"1m"}`), `before: it is for lease.expiring`},
+		{"a webhook long before", hook(`{"url":"https://h","events":["lease.expiring"],"before":"721h"}`), `before: it must lie between`},
+		{"a webhook of a mount with a slash", hook(`{"url":"https://h","events":["lease.revoked"],"mounts":["database/"]}`), `mounts: "database/" is not canonical`},
+		{"a webhook with certificates that are none", hook(`{"url":"https://h","events":["lease.revoked"],"ca_cert":"x"}`), `ca_cert: it is not PEM`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

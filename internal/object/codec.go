@@ -11,15 +11,16 @@ import (
 	"github.com/bailiff-secrets/bailiff/internal/secret"
 )
 
-// The names of secret fields in Record.Secrets. Only targets have any.
+// The names of secret fields in Record.Secrets. Only targets and webhooks have any.
 const (
 	SecretToken    = "token"     // Target.Auth.Token
 	SecretSecretID = "secret_id" // Target.Auth.SecretID
 	SecretPassword = "password"  // Target.Password
+	SecretNotify   = "secret"    // Notify.Secret
 )
 
-// Decode turns a stored object into its type: *Target, *Mount, *Producer, *StaticRole, *Connector, *Policy, *Role or *Identity, with
-// its secrets filled in. It is strict: an unknown field or secret, and a body that names another object, is a *Problem.
+// Decode turns a stored object into its type: *Target, *Mount, *Producer, *StaticRole, *Connector, *Policy, *Role, *Identity or
+// *Notify, with its secrets filled in. It is strict: an unknown field or secret, and a body that names another object, is a *Problem.
 func Decode(rec Record) (any, error) {
 	v, err := blank(rec)
 	if err != nil {
@@ -98,8 +99,10 @@ func blank(rec Record) (any, error) {
 		return &Role{}, nil
 	case KindIdentity:
 		return &Identity{}, nil
+	case KindNotify:
+		return &Notify{}, nil
 	}
-	return nil, problem(rec, "kind", "there is no such kind of object", "use one of target, mount, producer, static_role, connector, policy, role, identity")
+	return nil, problem(rec, "kind", "there is no such kind of object", "use one of "+kindWords())
 }
 
 // header finds kind, name and secrets of an object.
@@ -121,6 +124,8 @@ func header(v any) (Record, error) {
 		return Record{Kind: KindRole, Name: v.Name}, nil
 	case *Identity:
 		return Record{Kind: KindIdentity, Name: v.Name}, nil
+	case *Notify:
+		return Record{Kind: KindNotify, Name: v.Name, Secrets: notifySecrets(v)}, nil
 	case Target:
 		return header(&v)
 	case Mount:
@@ -136,6 +141,8 @@ func header(v any) (Record, error) {
 	case Role:
 		return header(&v)
 	case Identity:
+		return header(&v)
+	case Notify:
 		return header(&v)
 	}
 	return Record{}, fmt.Errorf("encode: %T is no object", v)
@@ -157,6 +164,22 @@ func targetSecrets(t *Target) map[string]secret.Value {
 		return nil
 	}
 	return out
+}
+
+func notifySecrets(n *Notify) map[string]secret.Value {
+	if n.Secret.Empty() {
+		return nil
+	}
+	return map[string]secret.Value{SecretNotify: n.Secret}
+}
+
+// kindWords lists the kinds.
+func kindWords() string {
+	words := make([]string, len(Kinds))
+	for i, k := range Kinds {
+		words[i] = string(k)
+	}
+	return strings.Join(words, ", ")
 }
 
 // adoptName fills in the name that a body left out and refuses another one.
@@ -187,12 +210,15 @@ func adoptName(rec Record, v any) error {
 		return set("name", &v.Name, rec.Name)
 	case *Identity:
 		return set("name", &v.Name, rec.Name)
+	case *Notify:
+		return set("name", &v.Name, rec.Name)
 	}
 	return nil
 }
 
 func adoptSecrets(rec Record, v any) error {
 	t, isTarget := v.(*Target)
+	n, isNotify := v.(*Notify)
 	for name, value := range rec.Secrets {
 		if value.Empty() {
 			continue
@@ -200,6 +226,8 @@ func adoptSecrets(rec Record, v any) error {
 		switch {
 		case isTarget && name == SecretPassword:
 			t.Password = value
+		case isNotify && name == SecretNotify:
+			n.Secret = value
 		case isTarget && (name == SecretToken || name == SecretSecretID):
 			if t.Auth == nil {
 				return problem(rec, name, "it is given, but the target has no auth", `add auth { method = "token" } or auth { method = "approle" }`)
@@ -210,7 +238,7 @@ func adoptSecrets(rec Record, v any) error {
 				t.Auth.SecretID = value
 			}
 		default:
-			return problem(rec, name, "there is no such secret field", "targets have token, secret_id and password; other objects have none")
+			return problem(rec, name, "there is no such secret field", "targets have token, secret_id and password, a notify has secret; other objects have none")
 		}
 	}
 	return nil
@@ -223,7 +251,7 @@ func bodyProblem(rec Record, err error) *Problem {
 	case unknown:
 		field = strings.Trim(field, `"`)
 		hint := ""
-		if field == SecretToken || field == SecretSecretID || field == SecretPassword {
+		if field == SecretToken || field == SecretSecretID || field == SecretPassword || field == SecretNotify {
 			hint = "secrets stand beside the body, not in it"
 		}
 		return problem(rec, field, "there is no such field", hint)
@@ -243,7 +271,7 @@ func durationField(rec Record) string {
 	if json.Unmarshal(rec.Body, &fields) != nil {
 		return ""
 	}
-	for _, name := range []string{"timeout", "default_ttl", "max_ttl", "rotation_period", "ready_timeout", "pool_max_age"} {
+	for _, name := range []string{"timeout", "default_ttl", "max_ttl", "rotation_period", "ready_timeout", "pool_max_age", "before"} {
 		var d Duration
 		if text, ok := fields[name]; ok && d.UnmarshalJSON(text) != nil {
 			return name

@@ -24,10 +24,11 @@ const (
 	KindPolicy     Kind = "policy"
 	KindRole       Kind = "role"
 	KindIdentity   Kind = "identity"
+	KindNotify     Kind = "notify"
 )
 
 // Kinds lists every kind in the order in which apply creates them; deletion goes the other way.
-var Kinds = []Kind{KindTarget, KindMount, KindProducer, KindStaticRole, KindConnector, KindPolicy, KindRole, KindIdentity}
+var Kinds = []Kind{KindTarget, KindMount, KindProducer, KindStaticRole, KindConnector, KindPolicy, KindRole, KindIdentity, KindNotify}
 
 // Valid says whether k is one of Kinds.
 func (k Kind) Valid() bool { return slices.Contains(Kinds, k) }
