@@ -18,10 +18,11 @@ type Mount struct {
 	UUID        string
 	DefaultTTL  time.Duration
 	MaxTTL      time.Duration
-	MaxLeases   int    // open at a time; 0: no limit
-	IssueRate   string // "10/s"; empty: no limit
-	Outlive     bool   // leases stay when the token that they were issued to ends
-	Internal    bool   // sys/, auth/token/: not shown among secrets engines
+	MaxLeases   int            // open at a time; 0: no limit
+	IssueRate   string         // "10/s"; empty: no limit
+	Outlive     bool           // leases stay when the token that they were issued to ends
+	Internal    bool           // sys/, auth/token/: not shown among secrets engines
+	Config      map[string]any // what else Vault shows of its configuration; may be nil
 	Backend     Backend
 }
 

@@ -28,12 +28,15 @@ type LoginSpec struct {
 	MountType     string // "approle"
 	Alias         string // who that is there; unique in the mount; never empty
 	AliasMetadata map[string]string
-	DisplayName   string            // "approle-ci"; for people
-	Groups        []string          // as the outside system names them
-	Metadata      map[string]string // of the token
-	Claims        map[string]string // what decided, for the record and for roles that bind claims
-	Params        TokenParams
-	Role          string // of the method; for role-bound renewals and for the record
+	// Identity is the name of a declared identity that logged in with an access key: the token is its entity's, and ends
+	// when the key does; Alias is the access id, and Metadata["key_id"] names the key. Empty: the alias tells the entity.
+	Identity    string
+	DisplayName string            // "approle-ci"; for people
+	Groups      []string          // as the outside system names them
+	Metadata    map[string]string // of the token
+	Claims      map[string]string // what decided, for the record and for roles that bind claims
+	Params      TokenParams
+	Role        string // of the method; for role-bound renewals and for the record
 }
 
 // NewToken is a token at the one moment when it can be seen.
