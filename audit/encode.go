@@ -46,6 +46,7 @@ func appendTail(b []byte, r *Record) ([]byte, error) {
 	b = appendOptional(b, "lease_id", r.LeaseID)
 	b = appendOptional(b, "principal", r.Principal)
 	b = appendOptional(b, "detail", r.Detail)
+	b = appendOptional(b, "event", r.Event)
 	return append(b, '}'), nil
 }
 

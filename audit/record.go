@@ -59,6 +59,7 @@ type Record struct {
 	LeaseID    string       `json:"lease_id,omitempty"`
 	Principal  string       `json:"principal,omitempty"` // the name made or ended on the target
 	Detail     string       `json:"detail,omitempty"`    // for events and changes: what changed, in words
+	Event      string       `json:"event,omitempty"`     // of StageEvent: its name, where others are told of it ("lease.revoked")
 
 	// Essential is set by the caller on a record that ends something (a request to revoke a lease or a token, and its
 	// answer): it is taken even when the volume has less than Config.ReserveBytes free. It is not written. Every record of

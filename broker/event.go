@@ -10,6 +10,13 @@ import (
 	"github.com/bailiff-secrets/bailiff/policy"
 )
 
+// The events of a lease, as records name them for those who are told.
+const (
+	EventRevoked = "lease.revoked"            // its credential is gone
+	EventFailing = "lease.revocation-failing" // it is stuck; the record's Error is "cause: words"
+	EventGivenUp = "lease.given-up"           // a person gave it up; the record's Error is that of the last try
+)
+
 // recordEnd records that a credential was ended, before the store says so: a crash between the two records it twice, which
 // is what happened.
 func (b *Broker) recordEnd(ctx context.Context, l *Lease, told Ended) {
@@ -29,25 +36,30 @@ func (b *Broker) recordEnd(ctx context.Context, l *Lease, told Ended) {
 	if l.Attempt > 0 {
 		detail += fmt.Sprintf(", after %d failures", l.Attempt)
 	}
-	b.record(ctx, l, audit.OK, detail, "")
+	event := EventRevoked
+	if l.IssuedAt.IsZero() {
+		event = "" // nobody had it
+	}
+	b.record(ctx, l, audit.OK, event, detail, "")
 }
 
 // recordFailure records that a credential could not be ended yet.
 func (b *Broker) recordFailure(ctx context.Context, l *Lease) {
-	detail := "not revoked yet, tried again"
+	detail, event := "not revoked yet, tried again", ""
 	if l.State == Stuck {
+		event = EventFailing
 		detail = fmt.Sprintf("stuck after %d failures, still tried", l.Attempt)
 	}
-	b.record(ctx, l, audit.Failed, detail, string(l.Cause)+": "+l.Error)
+	b.record(ctx, l, audit.Failed, event, detail, string(l.Cause)+": "+l.Error)
 }
 
 // record appends an event. Revoking does not stop when the trail can't be written: leaving credentials alive is worse.
-func (b *Broker) record(ctx context.Context, l *Lease, status audit.Status, detail, failure string) {
+func (b *Broker) record(ctx context.Context, l *Lease, status audit.Status, event, detail, failure string) {
 	err := b.cfg.Recorder.Append(ctx, &audit.Record{
 		Stage: audit.StageEvent, Status: status, Via: string(gate.System), Node: b.cfg.Node, Op: string(policy.Delete),
 		RequestID: l.RequestID, Identity: l.Identity, AccessID: l.AccessID,
 		Path: l.Mount + "creds/" + l.Role, Mount: l.Mount, Target: l.Target,
-		LeaseID: l.ID, Principal: l.Principal, Detail: detail, Error: failure,
+		LeaseID: l.ID, Principal: l.Principal, Detail: detail, Error: failure, Event: event,
 	})
 	if err != nil {
 		b.log.Error("a revocation could not be recorded", "lease_id", l.ID, "target", l.Target, "detail", detail, "error", err)

@@ -93,7 +93,7 @@ func (b *Broker) recordForce(ctx context.Context, l *Lease, by, reason string) e
 	err := b.cfg.Recorder.Append(ctx, &audit.Record{
 		Stage: audit.StageEvent, Status: audit.OK, Via: string(gate.System), Node: b.cfg.Node, Op: string(policy.Delete),
 		RequestID: l.RequestID, Identity: by, Path: l.Mount + "creds/" + l.Role, Mount: l.Mount, Target: l.Target,
-		LeaseID: l.ID, Principal: l.Principal, Error: last,
+		LeaseID: l.ID, Principal: l.Principal, Error: last, Event: EventGivenUp,
 		Detail: fmt.Sprintf("given up by %s without being ended: %s may still be alive on %s, issued to %s; reason: %s",
 			by, l.Principal, l.Target, l.Identity, reason),
 	})

@@ -18,12 +18,13 @@ func (b *Broker) setAside(ctx context.Context, items []item, why error) error {
 
 func (b *Broker) setOneAside(ctx context.Context, id string, why error) error {
 	var failed *Lease
-	stuck := false
 	err := b.update(ctx, id, func(l *Lease) bool {
 		if l.State == Revoked || l.NextAt.IsZero() || l.NextAt.After(now()) {
 			return false
 		}
-		stuck = b.failed(l, why)
+		if b.failed(l, why) {
+			b.recordFailure(ctx, l) // before the write, as every result is
+		}
 		failed = l
 		return true
 	})
@@ -34,9 +35,6 @@ func (b *Broker) setOneAside(ctx context.Context, id string, why error) error {
 		return err
 	}
 	b.counts.add(failed.Target, func(c *Counts) { c.RevokeFailed++ })
-	if stuck {
-		b.recordFailure(ctx, failed)
-	}
 	b.alarm.at(failed.NextAt)
 	b.many.result(failed, false)
 	b.waiters.tell(id, notYet(failed, why))
