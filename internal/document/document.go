@@ -50,9 +50,11 @@ type Store interface {
 	// Documents lists what q picks.
 	Documents(ctx context.Context, q Query) ([]Document, error)
 	// WriteDocuments does all changes or none; ErrConflict where a version isn't the one expected. Writes of several callers
-	// share a commit. A value in Keys need not be unique. The changes' Versions are increased.
+	// share a commit. A value in Keys need not be unique. A change sees what those before it did. The changes' Versions are
+	// increased (that of a removed document is 0) and their Seqs set when it is durable, and stay as they were otherwise.
 	WriteDocuments(ctx context.Context, changes ...*Change) error
-	// DocumentChanges lists up to limit documents that were changed or removed after seq, in order of Seq, each as it is now. Removed
-	// ones are told for at least ten minutes; horizon is the smallest seq from which nothing is missing.
-	DocumentChanges(ctx context.Context, seq int64, limit int) (changed []Document, horizon int64, err error)
+	// DocumentChanges lists up to limit documents that were changed or removed after seq, in order of Seq, each as it is now; of these
+	// spaces, or of all where none is given. Removed ones are told for at least ten minutes (Kept); horizon is the smallest seq
+	// from which nothing is missing: who asks for changes after a smaller one must read everything anew.
+	DocumentChanges(ctx context.Context, seq int64, limit int, spaces ...string) (changed []Document, horizon int64, err error)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/bailiff-secrets/bailiff/broker"
+	"github.com/bailiff-secrets/bailiff/internal/document"
 	"github.com/bailiff-secrets/bailiff/internal/seal"
 	"github.com/bailiff-secrets/bailiff/internal/secret"
 	"github.com/bailiff-secrets/bailiff/internal/testenv"
@@ -31,6 +32,10 @@ func TestContract(t *testing.T) { storetest.Run(t, open) }
 
 func TestAccounts(t *testing.T) {
 	storetest.RunAccounts(t, func(t testing.TB) rotation.Store { return openKept(t) })
+}
+
+func TestDocuments(t *testing.T) {
+	storetest.RunDocuments(t, func(t testing.TB) document.Store { return openKept(t) })
 }
 
 func TestMachine(t *testing.T) { storetest.RunMachine(t, open) }
@@ -169,7 +174,7 @@ func (k *kept) Raw(t testing.TB) []byte {
 	}
 	defer conn.Close(t.Context())
 	var raw bytes.Buffer
-	for _, table := range []string{"meta", "objects", "access_keys", "leases", "lease_tally", "revocations", "accounts", "changes"} {
+	for _, table := range []string{"meta", "objects", "access_keys", "leases", "lease_tally", "revocations", "accounts", "documents", "document_keys", "changes"} {
 		if _, err := conn.PgConn().CopyTo(t.Context(), &raw, "COPY bailiff."+table+" TO STDOUT"); err != nil {
 			t.Fatal(err)
 		}
@@ -207,7 +212,8 @@ func release(url string) error {
 		return err
 	}
 	_, err = conn.Exec(ctx, `SET search_path TO bailiff; DELETE FROM leases; DELETE FROM lease_tally; DELETE FROM revocations;
-DELETE FROM objects; DELETE FROM access_keys; DELETE FROM accounts; DELETE FROM meta; UPDATE changes SET n = 0`)
+DELETE FROM objects; DELETE FROM access_keys; DELETE FROM accounts; DELETE FROM documents; DELETE FROM document_keys;
+DELETE FROM document_graves; UPDATE document_state SET seq = 0, horizon = 0; DELETE FROM meta; UPDATE changes SET n = 0`)
 	if err := errors.Join(err, conn.Close(ctx)); err != nil {
 		return err
 	}
@@ -267,4 +273,12 @@ GROUP BY mount, role, target, producer, state, cause HAVING sum(n) <> 0`
 // lease is a lease for a test.
 func lease(id string) *broker.Lease {
 	return &broker.Lease{ID: id, State: broker.Pending, Mount: "database/", Role: "app", Target: "pg", Data: []byte(strings.Repeat("d", 9)), NextAt: time.Now()}
+}
+
+// AgeDocuments makes every removal look as if it had been d earlier.
+func (k *kept) AgeDocuments(t testing.TB, d time.Duration) {
+	t.Helper()
+	if err := postgres.Execute(t.Context(), k.DB, "UPDATE document_graves SET removed_at = removed_at - $1", int64(d)); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -50,6 +50,7 @@ type DB struct {
 	pool   *pgxpool.Pool
 	log    *slog.Logger
 	writer *writer
+	docs   *docWriter
 	offset atomic.Int64 // nanoseconds that are added to this machine's clock, by tests alone
 
 	sealer atomic.Pointer[seal.Sealer]
@@ -127,7 +128,7 @@ func (db *DB) start(ctx context.Context) error {
 	if synced != "on" {
 		db.log.Warn("the store's database does not write through to its disk (fsync is off): a power cut can lose leases")
 	}
-	db.writer = newWriter(db, last)
+	db.writer, db.docs = newWriter(db, last), newDocWriter(db)
 	return nil
 }
 
@@ -144,6 +145,7 @@ func (db *DB) Close() error {
 	db.closing.Do(func() {
 		db.begun.Wait()
 		db.writer.stop()
+		db.docs.stop()
 		db.pool.Close()
 	})
 	return nil

@@ -9,9 +9,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
+	"github.com/bailiff-secrets/bailiff/internal/document"
 	"github.com/bailiff-secrets/bailiff/internal/seal"
 	"github.com/bailiff-secrets/bailiff/rotation"
 	"github.com/bailiff-secrets/bailiff/store/sqlite"
@@ -24,6 +26,10 @@ func TestContract(t *testing.T) { storetest.Run(t, open) }
 
 func TestAccounts(t *testing.T) {
 	storetest.RunAccounts(t, func(t testing.TB) rotation.Store { return openKept(t) })
+}
+
+func TestDocuments(t *testing.T) {
+	storetest.RunDocuments(t, func(t testing.TB) document.Store { return openKept(t) })
 }
 
 func TestMachine(t *testing.T) { storetest.RunMachine(t, open) }
@@ -178,5 +184,13 @@ func wantText(t testing.TB, db *sql.DB, query, want string) {
 	var got string
 	if err := db.QueryRow(query).Scan(&got); err != nil || got != want {
 		t.Errorf("%s: got %q, %v, want %q", query, got, err, want)
+	}
+}
+
+// AgeDocuments makes every removal look as if it had been d earlier.
+func (k *kept) AgeDocuments(t testing.TB, d time.Duration) {
+	t.Helper()
+	if err := sqlite.Execute(t.Context(), k.DB, "UPDATE document_graves SET removed_at = removed_at - ?", int64(d)); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/bailiff-secrets/bailiff/broker"
+	"github.com/bailiff-secrets/bailiff/internal/document"
 	"github.com/bailiff-secrets/bailiff/internal/object"
 )
 
@@ -119,6 +120,7 @@ func crashRound(t *testing.T, place string, round, kill int, known *acknowledged
 type acknowledged struct {
 	leases  map[string]broker.State // the last state of each
 	version int64                   // of both objects
+	docs    int64                   // the round of the documents
 }
 
 func (a *acknowledged) add(t *testing.T, line string) {
@@ -131,6 +133,12 @@ func (a *acknowledged) add(t *testing.T, line string) {
 			t.Fatal(err)
 		}
 		a.version = max(a.version, v)
+	case "documents":
+		n, err := strconv.ParseInt(rest, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.docs = max(a.docs, n)
 	case "error":
 		t.Errorf("the process says: %s", rest)
 	default:
@@ -170,6 +178,33 @@ func (a *acknowledged) check(t *testing.T, s Store) {
 	if versions[0] != versions[1] || versions[0] < a.version {
 		t.Errorf("two objects that are written together have the versions %d, acknowledged is %d", versions, a.version)
 	}
+	if d, ok := s.(document.Store); ok {
+		a.checkDocuments(t, d)
+	}
+}
+
+// checkDocuments looks at the two that are written together, of which one is there after every other round.
+func (a *acknowledged) checkDocuments(t *testing.T, s document.Store) {
+	all, err := s.Documents(t.Context(), document.Query{Space: "crash"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	round := int64(0)
+	for _, d := range all {
+		if d.Key == "a" {
+			round = d.Version
+		}
+	}
+	if round < a.docs {
+		t.Errorf("round %d of the documents was acknowledged, %d is there", a.docs, round)
+	}
+	if want := round % 2; int64(len(all)) != min(round, 1)+want {
+		t.Errorf("after round %d of the documents there are %q", round, keysOf(all))
+	}
+	found, err := s.Documents(t.Context(), document.Query{Space: "crash", By: "round", Value: strconv.FormatInt(round, 10)})
+	if err != nil || len(found) != len(all) {
+		t.Errorf("by their round %q are found, %v, of %q", keysOf(found), err, keysOf(all))
+	}
 }
 
 // crashRoundVar tells the process which round it is, so that its leases are new.
@@ -198,6 +233,9 @@ func crashChild(c Crash, place string) {
 		wg.Go(func() { writeLeases(s, out, prefix) })
 	}
 	wg.Go(func() { writeObjects(s, out) })
+	if d, ok := s.(document.Store); ok {
+		wg.Go(func() { writeDocuments(d, out) })
+	}
 	wg.Wait()
 	os.Exit(1)
 }
@@ -239,6 +277,27 @@ func writeLeases(s Store, out *acks, prefix string) {
 			return
 		}
 		out.say("revoked %s", l.ID)
+	}
+}
+
+// writeDocuments writes two documents in one step, again and again: one gets its next version, the other comes and goes.
+func writeDocuments(s document.Store, out *acks) {
+	ctx := context.Background()
+	d, err := s.Document(ctx, "crash", "a")
+	if err != nil && !errors.Is(err, document.ErrNotFound) {
+		out.say("error %v", err)
+		return
+	}
+	a := &document.Change{Document: document.Document{Space: "crash", Key: "a", Version: d.Version}}
+	b := &document.Change{Document: document.Document{Space: "crash", Key: "b", Version: d.Version % 2}}
+	for {
+		a.Keys = map[string]string{"round": strconv.FormatInt(a.Version+1, 10)}
+		b.Keys, b.Remove = a.Keys, b.Version > 0
+		if err := s.WriteDocuments(ctx, a, b); err != nil {
+			out.say("error %v", err)
+			return
+		}
+		out.say("documents %d", a.Version)
 	}
 }
 
