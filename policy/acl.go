@@ -2,14 +2,13 @@ package policy
 
 import "strings"
 
-// ACL is a compiled set of policies. It is immutable and safe for concurrent use; the zero ACL grants nothing.
+// ACL is a compiled set of policies as one caller has them. It is immutable and safe for concurrent use; the zero ACL
+// grants nothing.
 type ACL struct {
-	root     *Rule             // set where everything is allowed
-	exact    map[string]*entry // by pattern
-	exactDir map[string]*entry // of these the ones that end in a slash, without it
-	prefixes prefixTable       // by pattern without the "*"
-	dirs     map[string]*entry // of these the ones that end in a slash, without it
-	segments *segment          // the patterns with "+"; nil where there are none
+	root *Rule // set where everything is allowed
+	tables
+	touch []string       // what the patterns with templates begin with
+	full  func() *tables // with the templates filled in; nil where there are none
 }
 
 // Why a Decision is as it is.
@@ -21,11 +20,13 @@ const (
 	reasonNotIn   = "the rule does not grant it"
 	reasonNoRule  = "no rule matches the path"
 	reasonNoOp    = "no capability allows this operation"
+	reasonDepends = "the rule grants it under conditions"
 )
 
 // Decide judges one operation on one path, which has no slash at its start and, unless it asks for it, none at its end.
 // A list is judged with a slash at the end first and, where no rule matches that, without. The Decision's Rule is the
 // one that contributed the capability or the deny, or the first for the pattern where none did. Nothing is allocated.
+// What it allows is allowed; where it does not and is Conditional, Judge must be asked.
 func (a *ACL) Decide(op Operation, path string) Decision {
 	switch {
 	case a.root != nil:
@@ -37,12 +38,51 @@ func (a *ACL) Decide(op Operation, path string) Decision {
 	if !ok {
 		return Decision{Reason: reasonNoOp}
 	}
-	var e *entry
-	if op == List {
-		e = a.findDir(strings.TrimSuffix(path, "/"))
-	} else {
-		e = a.find(path)
+	e := a.lookup(op, path)
+	d := e.decide(need)
+	if d.Allowed && e.limits != nil {
+		d.Allowed, d.Conditional, d.Reason = false, true, reasonDepends
+		d.NeedsParams = hasParams(op) && e.limits.params()
 	}
+	return d
+}
+
+// Judge answers one question with everything that counts.
+func (a *ACL) Judge(q *Question) Decision {
+	d := a.Decide(q.Op, q.Path)
+	if d.Conditional {
+		d = a.judge(q)
+	}
+	if !d.Allowed {
+		d.Nearest = a.nearest(q)
+	}
+	return d
+}
+
+// judge decides where more than the capability counts.
+func (a *ACL) judge(q *Question) Decision {
+	need, _ := needed(q.Op)
+	e := a.lookup(q.Op, q.Path)
+	d := e.decide(need)
+	if d.Allowed {
+		if why := e.limits.refuses(q); why != "" {
+			d.Allowed, d.Reason = false, why
+		}
+	}
+	return d
+}
+
+// lookup finds what counts for an operation on path; nil where nothing does.
+func (a *ACL) lookup(op Operation, path string) *entry {
+	if op == List {
+		dir := strings.TrimSuffix(path, "/")
+		return a.tablesFor(dir).findDir(dir)
+	}
+	return a.tablesFor(path).find(path)
+}
+
+// decide judges by capabilities alone.
+func (e *entry) decide(need capability) Decision {
 	switch {
 	case e == nil:
 		return Decision{Reason: reasonNoRule}
@@ -54,6 +94,26 @@ func (a *ACL) Decide(op Operation, path string) Decision {
 	return Decision{Allowed: true, Sudo: e.caps.has(capSudo), Rule: e.by[need], Reason: reasonGranted}
 }
 
+// tablesFor is where path is looked up: with templates filled in where one could match.
+func (a *ACL) tablesFor(path string) *tables {
+	if a.full != nil {
+		for _, start := range a.touch {
+			if strings.HasPrefix(path, start) {
+				return a.full()
+			}
+		}
+	}
+	return &a.tables
+}
+
+// all is every rule.
+func (a *ACL) all() *tables {
+	if a.full != nil {
+		return a.full()
+	}
+	return &a.tables
+}
+
 // Capabilities answers as Vault's sys/capabilities does: what the rule for path grants, sorted; ["deny"] where that is
 // nothing, and ["root"] where everything is allowed. Slashes at the start of path don't count; one at its end asks what
 // a list of it is judged by.
@@ -61,7 +121,12 @@ func (a *ACL) Capabilities(path string) []string {
 	if a.root != nil {
 		return []string{"root"}
 	}
-	e := a.findRaw(strings.TrimLeft(path, "/"))
+	path = strings.TrimLeft(path, "/")
+	return a.tablesFor(path).findRaw(path).words()
+}
+
+// words is what an entry grants, sorted; deny where that is nothing.
+func (e *entry) words() []string {
 	if e == nil || !e.caps.grants() {
 		return []string{capDeny.String()}
 	}
@@ -80,63 +145,64 @@ func (a *ACL) Mountable(prefix string) bool {
 	if a.root != nil {
 		return true
 	}
-	if e := a.findRaw(prefix); e != nil && e.caps.grants() {
+	t := a.all()
+	if e := t.findRaw(prefix); e != nil && e.caps.grants() {
 		return true
 	}
-	for pattern, e := range a.exact {
+	for pattern, e := range t.exact {
 		if strings.HasPrefix(pattern, prefix) && e.caps.grants() {
 			return true
 		}
 	}
-	for i := range a.prefixes {
-		if strings.HasPrefix(a.prefixes[i].prefix, prefix) && a.prefixes[i].entry.caps.grants() {
+	for i := range t.prefixes {
+		if strings.HasPrefix(t.prefixes[i].prefix, prefix) && t.prefixes[i].entry.caps.grants() {
 			return true
 		}
 	}
-	return a.segments != nil && a.segments.anyBelow(strings.TrimSuffix(prefix, "/"))
+	return t.segments != nil && t.segments.anyBelow(strings.TrimSuffix(prefix, "/"))
 }
 
 // findRaw finds what counts for a path that may end in a slash.
-func (a *ACL) findRaw(path string) *entry {
+func (t *tables) findRaw(path string) *entry {
 	if dir, ok := strings.CutSuffix(path, "/"); ok {
-		return a.findDir(dir)
+		return t.findDir(dir)
 	}
-	return a.find(path)
+	return t.find(path)
 }
 
 // find finds what counts for path.
-func (a *ACL) find(path string) *entry {
-	if e := a.exact[path]; e != nil {
+func (t *tables) find(path string) *entry {
+	if e := t.exact[path]; e != nil {
 		return e
 	}
-	return a.findWild(path, false)
+	return t.findWild(path, false)
 }
 
 // findDir finds what counts for path and a slash, or else for path.
-func (a *ACL) findDir(path string) *entry {
-	if e := a.exactDir[path]; e != nil {
+func (t *tables) findDir(path string) *entry {
+	if e := t.exactDir[path]; e != nil {
 		return e
 	}
-	if e := a.exact[path]; e != nil {
+	if e := t.exact[path]; e != nil {
 		return e
 	}
-	if e := a.findWild(path, true); e != nil {
+	if e := t.findWild(path, true); e != nil {
 		return e
 	}
-	return a.findWild(path, false)
+	return t.findWild(path, false)
 }
 
 // findWild finds the most specific pattern with a wildcard for path or, with slash, for path and a slash.
-func (a *ACL) findWild(path string, slash bool) *entry {
+func (t *tables) findWild(path string, slash bool) *entry {
 	var won *entry
 	if slash {
-		won = a.dirs[path]
+		won = t.dirs[path]
 	}
 	if won == nil {
-		won = a.prefixes.longest(path)
+		won = t.prefixes.longest(path)
 	}
-	if a.segments == nil {
+	if t.segments == nil {
 		return won
 	}
-	return a.segments.best(path, slash, won)
+	return t.segments.best(path, slash, won)
 }

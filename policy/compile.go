@@ -4,19 +4,25 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 )
 
 // entry is what all rules for one pattern come to.
 type entry struct {
-	caps  capSet         // united; with deny among them nothing else counts
-	first *Rule          // the first rule for the pattern
-	by    [numCaps]*Rule // the first rule that contributed a capability
-	rank  int            // among all patterns with a wildcard: the higher wins
+	caps   capSet         // united; with deny among them nothing else counts
+	first  *Rule          // the first rule for the pattern
+	by     [numCaps]*Rule // the first rule that contributed a capability
+	limits *limits        // of all rules together; nil: none
+	rank   int            // among all patterns with a wildcard: the higher wins
 }
 
 func (e *entry) merge(r *rule) {
 	if e.first == nil {
 		e.first = &r.Rule
+		e.limits = r.limits.clone()
+	} else {
+		e.limits = e.limits.merge(r.limits)
 	}
 	e.caps |= r.caps
 	for c := range e.by {
@@ -26,6 +32,71 @@ func (e *entry) merge(r *rule) {
 	}
 }
 
+// tables is a compiled set of rules.
+type tables struct {
+	exact    map[string]*entry // by pattern
+	exactDir map[string]*entry // of these the ones that end in a slash, without it
+	prefixes prefixTable       // by pattern without the "*"
+	dirs     map[string]*entry // of these the ones that end in a slash, without it
+	segments *segment          // the patterns with "+"; nil where there are none
+}
+
+// Set is policies that somebody has together, compiled once for all who have the same. It is immutable and safe for
+// concurrent use.
+type Set struct {
+	policies []*Policy
+	acl      ACL  // of the rules whose pattern is the same for everybody
+	timed    bool // a pattern depends on the time
+}
+
+// NewSet merges policies. A nil policy grants nothing. The order of the policies matters only for which rule a Decision
+// names where several say the same.
+func NewSet(policies ...*Policy) *Set {
+	s := &Set{policies: policies}
+	for _, p := range policies {
+		switch {
+		case p == nil:
+		case p.name == Root:
+			return &Set{acl: ACL{root: &Rule{Policy: p.name, Version: p.version, Pattern: "*"}}}
+		default:
+			for i := range p.rules {
+				if t := p.rules[i].tmpl; t != nil {
+					s.acl.touch = append(s.acl.touch, t.start())
+					s.timed = s.timed || t.timed()
+				}
+			}
+		}
+	}
+	slices.Sort(s.acl.touch)
+	s.acl.touch = slices.Compact(s.acl.touch)
+	s.acl.tables = compile(policies, nil, time.Time{})
+	return s
+}
+
+// For is the ACL of one who has the policies; nil: nobody whose templates could be filled in. What depends on who it is, is
+// compiled when a path is asked for that it could matter for.
+func (s *Set) For(who *Subject) *ACL {
+	if len(s.acl.touch) == 0 {
+		return &s.acl
+	}
+	if who == nil {
+		who = &Subject{}
+	}
+	a := s.acl
+	if s.timed {
+		a.full = func() *tables { t := compile(s.policies, who, time.Now()); return &t }
+	} else {
+		a.full = sync.OnceValue(func() *tables { t := compile(s.policies, who, time.Time{}); return &t })
+	}
+	return &a
+}
+
+// Templated says whether For depends on who it is for.
+func (s *Set) Templated() bool { return len(s.acl.touch) > 0 }
+
+// Compile merges policies into the ACL of nobody in particular: see NewSet.
+func Compile(policies ...*Policy) *ACL { return NewSet(policies...).For(nil) }
+
 // builder collects the rules of all policies by their pattern.
 type builder struct {
 	exact    map[string]*entry // by pattern
@@ -33,43 +104,61 @@ type builder struct {
 	segments map[string]*entry // by pattern, a "*" at its end included
 }
 
-// Compile merges policies into an ACL. A nil policy grants nothing. The order of the policies matters only for which
-// rule a Decision names where several say the same.
-func Compile(policies ...*Policy) *ACL {
+// compile makes the tables of policies, and fills in templates for who where that isn't nil.
+func compile(policies []*Policy, who *Subject, now time.Time) tables {
 	b := builder{exact: map[string]*entry{}, prefix: map[string]*entry{}, segments: map[string]*entry{}}
 	for _, p := range policies {
-		switch {
-		case p == nil:
-		case p.name == Root:
-			return &ACL{root: &Rule{Policy: p.name, Version: p.version, Pattern: "*"}}
-		default:
-			for i := range p.rules {
-				b.add(&p.rules[i])
+		if p == nil {
+			continue
+		}
+		for i := range p.rules {
+			r := &p.rules[i]
+			if r.tmpl == nil {
+				b.add(r, r.key)
+			} else if who != nil {
+				if key, ok := r.fill(who, now); ok {
+					b.add(r, key)
+				}
 			}
 		}
 	}
 	b.rank()
-	acl := &ACL{
+	t := tables{
 		exact:    b.exact,
 		exactDir: dirs(b.exact),
 		prefixes: newPrefixTable(b.prefix),
 		dirs:     dirs(b.prefix),
 	}
 	for pattern, e := range b.segments {
-		if acl.segments == nil {
-			acl.segments = &segment{}
+		if t.segments == nil {
+			t.segments = &segment{}
 		}
-		acl.segments.insert(pattern, e)
+		t.segments.insert(pattern, e)
 	}
-	acl.segments.freeze()
-	return acl
+	t.segments.freeze()
+	return t
 }
 
-func (b *builder) add(r *rule) {
-	table, key := b.exact, r.Pattern
-	if hasSegments(r.Pattern) {
+// fill makes the pattern of r for who. A rule that would grant more because a value that was filled in acts as a wildcard
+// is left out: nobody writes that on purpose, and whoever sets the value would choose what is granted.
+func (r *rule) fill(who *Subject, now time.Time) (string, bool) {
+	key, wild, ok := r.tmpl.fill(who, now)
+	switch {
+	case !ok, wild && !r.caps.has(capDeny):
+		return "", false
+	case wild:
+		if at := strings.Index(key, "+*"); at >= 0 {
+			key = key[:at] + "*"
+		}
+	}
+	return key, true
+}
+
+func (b *builder) add(r *rule, pattern string) {
+	table, key := b.exact, pattern
+	if hasSegments(pattern) {
 		table = b.segments
-	} else if p, ok := strings.CutSuffix(r.Pattern, "*"); ok {
+	} else if p, ok := strings.CutSuffix(pattern, "*"); ok {
 		table, key = b.prefix, p
 	}
 	e := table[key]

@@ -1,7 +1,7 @@
 package policy
 
 // Default is the text of the built-in policy "default", which every identity has: what a caller may do with its own
-// token, its own leases and what it was handed. It grants what Vault's does, but for what depends on templates.
+// token, its own leases and what it was handed. It grants what Vault's does.
 const Default = `# Its own token: look at it, keep it alive, give it up.
 path "auth/token/lookup-self" {
   capabilities = ["read"]
@@ -11,6 +11,14 @@ path "auth/token/renew-self" {
 }
 path "auth/token/revoke-self" {
   capabilities = ["update"]
+}
+
+# Its own entity.
+path "identity/entity/id/{{identity.entity.id}}" {
+  capabilities = ["read"]
+}
+path "identity/entity/name/{{identity.entity.name}}" {
+  capabilities = ["read"]
 }
 
 # What it may do, asked for one path or for all.

@@ -165,3 +165,58 @@ func (n *segment) any() bool {
 	}
 	return false
 }
+
+// all lists the entries of every prefix of s.
+func (t prefixTable) all(s string) []*entry {
+	var out []*entry
+	low, high := 0, len(t)
+	for low < high {
+		if mid := int(uint(low+high) >> 1); t[mid].prefix <= s {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	for i := low - 1; i >= 0; i = t[i].parent {
+		if strings.HasPrefix(s, t[i].prefix) {
+			out = append(out, t[i].entry)
+		}
+	}
+	return out
+}
+
+// all adds every entry that best looks at and that matches.
+func (n *segment) all(path string, slash bool, to []*entry) []*entry {
+	name, rest, more := strings.Cut(path, "/")
+	if !more && slash {
+		more, slash = true, false
+	}
+	to = append(to, n.table.all(name)...)
+	for _, c := range [...]*segment{n.names[name], n.plus} {
+		switch {
+		case c == nil:
+		case more:
+			to = c.all(rest, slash, to)
+		case c.here != nil:
+			to = append(to, c.here)
+		}
+	}
+	return to
+}
+
+// each calls see for every entry.
+func (n *segment) each(see func(*entry)) {
+	if n == nil {
+		return
+	}
+	if n.here != nil {
+		see(n.here)
+	}
+	for i := range n.table {
+		see(n.table[i].entry)
+	}
+	n.plus.each(see)
+	for _, c := range n.names {
+		c.each(see)
+	}
+}

@@ -10,9 +10,9 @@ import (
 const MaxText = 256 << 10
 
 // Parse reads a policy in HCL 1, or in JSON where the text begins with a brace. It is as strict as it can be: an unknown
-// key, a key given twice, an unknown capability and everything that would narrow a decision and isn't evaluated yet
-// (parameters, wrapping TTLs, control groups, MFA, templates) are a *ParseError with name as its File. A "*" that is not
-// at the end of a pattern stands for itself, as does a "+" that is not a whole segment: Vault takes them so.
+// key, a key given twice, an unknown capability and what would narrow a decision and isn't evaluated (control groups, MFA)
+// are a *ParseError with name as its File. A "*" that is not at the end of a pattern stands for itself, as does a "+" that
+// is not a whole segment: Vault takes them so.
 func Parse(name string, version int64, text string) (*Policy, error) {
 	p := &Policy{name: name, version: version}
 	if err := p.parse(text); err != nil {
@@ -75,53 +75,60 @@ func (p *Policy) addPaths(f field) *ParseError {
 }
 
 func (p *Policy) addRule(pattern string, line int, body []field) *ParseError {
-	if why := badPattern(pattern); why != "" {
-		return wrong(line, "path %q: %s", pattern, why)
-	}
-	caps, err := parseBody(pattern, body)
-	if err != nil {
+	r := rule{Rule: Rule{Policy: p.name, Version: p.version, Line: line, Pattern: strings.TrimPrefix(pattern, "/")}}
+	if err := r.parsePattern(pattern, line); err != nil {
 		return err
 	}
-	pattern = strings.TrimPrefix(pattern, "/")
-	p.rules = append(p.rules, rule{
-		Rule: Rule{Policy: p.name, Version: p.version, Line: line, Pattern: pattern},
-		caps: caps,
-	})
+	if err := r.parseBody(pattern, body); err != nil {
+		return err
+	}
+	p.rules = append(p.rules, r)
 	return nil
 }
 
-func badPattern(pattern string) string {
-	switch {
-	case strings.Contains(pattern, "{{"), strings.Contains(pattern, "}}"):
-		return "templates are not supported"
-	case strings.Contains(pattern, "+*"):
-		return `"+*" is not a wildcard: "+" is a whole segment`
+func (r *rule) parsePattern(pattern string, line int) *ParseError {
+	if strings.Contains(pattern, "{{") || strings.Contains(pattern, "}}") {
+		var err error
+		if r.tmpl, err = parseTemplate(pattern); err != nil {
+			return wrong(line, "path %q: %v", pattern, err)
+		}
 	}
-	return ""
+	if strings.Contains(pattern, "+*") {
+		return wrong(line, `path %q: "+*" is not a wildcard: "+" is a whole segment`, pattern)
+	}
+	if r.tmpl == nil {
+		r.key = strings.TrimPrefix(pattern, "/")
+	}
+	return nil
 }
 
 // parseBody reads what stands between the braces of a rule.
-func parseBody(pattern string, body []field) (capSet, *ParseError) {
-	var caps capSet
+func (r *rule) parseBody(pattern string, body []field) *ParseError {
+	var l limits
 	seen := make(map[string]bool, len(body))
 	for _, f := range body {
 		if seen[f.key] {
-			return 0, twice(f)
+			return twice(f)
 		}
 		seen[f.key] = true
-		more, err := parseKey(pattern, f)
+		more, err := parseKey(pattern, f, &l)
 		if err != nil {
-			return 0, err
+			return err
 		}
-		caps |= more
+		r.caps |= more
 	}
-	if caps.has(capDeny) {
-		return setOf(capDeny), nil
+	if l.minWrap != 0 && l.maxWrap != 0 && l.maxWrap < l.minWrap {
+		return wrong(r.Line, "path %q: max_wrapping_ttl is less than min_wrapping_ttl", pattern)
 	}
-	return caps, nil
+	if r.caps.has(capDeny) {
+		r.caps = setOf(capDeny)
+	} else if !l.empty() {
+		r.limits = &l
+	}
+	return nil
 }
 
-func parseKey(pattern string, f field) (capSet, *ParseError) {
+func parseKey(pattern string, f field, l *limits) (capSet, *ParseError) {
 	switch f.key {
 	case "comment":
 		return 0, nil
@@ -139,8 +146,9 @@ func parseKey(pattern string, f field) (capSet, *ParseError) {
 			return 0, wrong(f.line, "path %q: unknown policy %q: it is deny, read, write or sudo", pattern, f.val.text)
 		}
 		return caps, nil
-	case "allowed_parameters", "denied_parameters", "required_parameters", "min_wrapping_ttl", "max_wrapping_ttl",
-		"control_group", "mfa_methods":
+	case "allowed_parameters", "denied_parameters", "required_parameters", "min_wrapping_ttl", "max_wrapping_ttl":
+		return 0, l.parseLimit(pattern, f)
+	case "control_group", "mfa_methods":
 		return 0, wrong(f.line, "path %q: %s is not supported: without it the rule would allow more than it says", pattern, f.key)
 	}
 	return 0, wrong(f.line, "path %q: unknown key %q", pattern, f.key)

@@ -7,7 +7,11 @@
 // with fewer "+", then the longer, then the lexicographically larger.
 package policy
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+	"time"
+)
 
 // Operation is what a request wants to do with a path.
 type Operation string
@@ -36,12 +40,24 @@ type Rule struct {
 	Pattern string `json:"pattern"`
 }
 
+// Question is everything that a decision can depend on.
+type Question struct {
+	Op      Operation
+	Path    string         // as Decide takes it
+	WrapTTL time.Duration  // the answer shall be wrapped for so long; zero: not at all
+	Params  map[string]any // of the body, or of the query of a read: as encoding/json decodes them, with json.Number
+	Context *Context       // who asks, when and from where; nil: nothing is known of it
+}
+
 // Decision is the answer to one question.
 type Decision struct {
-	Allowed bool
-	Sudo    bool  // the winning rule grants sudo as well
-	Rule    *Rule // the rule that decided; nil where no rule matched
-	Reason  string
+	Allowed     bool
+	Sudo        bool   // the winning rule grants sudo as well
+	Conditional bool   // only of Decide: the capability is there, and Judge has the last word
+	NeedsParams bool   // and it looks at Question.Params
+	Rule        *Rule  // the rule that decided; nil where no rule matched
+	Nearest     *Rule  // only of Judge: of a refusal, the nearest rule of the caller's that would have allowed it
+	Reason      string // for the record; a client never sees it
 }
 
 // Policy is one parsed policy. It is immutable and safe for concurrent use.
@@ -57,10 +73,18 @@ func (p *Policy) Name() string { return p.name }
 // Version is the version that the policy was parsed as.
 func (p *Policy) Version() int64 { return p.version }
 
-// rule is one path block. Its pattern is text without a leading slash.
+// Templated says whether a pattern of it depends on who asks.
+func (p *Policy) Templated() bool {
+	return slices.ContainsFunc(p.rules, func(r rule) bool { return r.tmpl != nil })
+}
+
+// rule is one path block. Its pattern is as it is written.
 type rule struct {
 	Rule
-	caps capSet
+	key    string // the pattern without a leading slash; empty where tmpl is set
+	caps   capSet
+	limits *limits   // nil: none
+	tmpl   *template // nil: the pattern is the same for everybody
 }
 
 // ParseError says where a policy's text is wrong.

@@ -17,7 +17,9 @@ import (
 // node is a value of either syntax.
 type node struct {
 	kind   nodeKind
-	text   string  // of a stringNode
+	line   int     // where it begins; 0 in JSON
+	text   string  // of a stringNode, and of a numberNode as it is written
+	truth  bool    // of a boolNode
 	list   []node  // of a listNode
 	fields []field // of an objectNode, in the order of the text, with duplicates
 }
@@ -25,8 +27,10 @@ type node struct {
 type nodeKind uint8
 
 const (
-	otherNode nodeKind = iota // a number, a truth value, null, a heredoc
+	nullNode nodeKind = iota
 	stringNode
+	numberNode
+	boolNode
 	listNode
 	objectNode
 )
@@ -124,9 +128,9 @@ func hclNode(n ast.Node) (node, *ParseError) {
 	switch n := n.(type) {
 	case *ast.ObjectType:
 		fields, err := hclFields(n.List)
-		return node{kind: objectNode, fields: fields}, err
+		return node{kind: objectNode, line: n.Pos().Line, fields: fields}, err
 	case *ast.ListType:
-		out := node{kind: listNode}
+		out := node{kind: listNode, line: n.Pos().Line}
 		for _, e := range n.List {
 			val, err := hclNode(e)
 			if err != nil {
@@ -136,16 +140,32 @@ func hclNode(n ast.Node) (node, *ParseError) {
 		}
 		return out, nil
 	case *ast.LiteralType:
-		if n.Token.Type != token.STRING {
-			return node{}, nil
-		}
-		text, ok := hclText(n.Token)
-		if !ok {
-			return node{}, wrong(n.Token.Pos.Line, "%s is not a valid string", n.Token.Text)
-		}
-		return node{kind: stringNode, text: text}, nil
+		return hclLiteral(n.Token)
 	}
 	return node{}, nil
+}
+
+func hclLiteral(tok token.Token) (node, *ParseError) {
+	n := node{line: tok.Pos.Line}
+	switch tok.Type {
+	case token.NUMBER, token.FLOAT:
+		n.kind, n.text = numberNode, tok.Text
+	case token.BOOL:
+		n.kind, n.truth = boolNode, tok.Text == "true"
+	case token.STRING:
+		text, ok := hclText(tok)
+		if !ok {
+			return node{}, wrong(tok.Pos.Line, "%s is not a valid string", tok.Text)
+		}
+		n.kind, n.text = stringNode, text
+	case token.HEREDOC:
+		text, ok := tok.Value().(string)
+		if !ok {
+			return node{}, wrong(tok.Pos.Line, "it is not a valid string")
+		}
+		n.kind, n.text = stringNode, text
+	}
+	return n, nil
 }
 
 // hclText is the text of a key or string. token.Value would panic where the quoting is wrong.
@@ -168,6 +188,7 @@ func readJSON(text string) ([]field, *ParseError) {
 		return nil, wrong(0, "%v", err)
 	}
 	r := jsonReader{text: text, dec: json.NewDecoder(bytes.NewReader(whole)), line: 1}
+	r.dec.UseNumber()
 	r.seen = strings.Index(text, "{")
 	r.line += strings.Count(text[:r.seen], "\n")
 	r.shift = r.seen
@@ -207,8 +228,13 @@ func (r *jsonReader) value() (node, error) {
 	case json.Delim('['):
 		return r.list()
 	}
-	if s, ok := tok.(string); ok {
-		return node{kind: stringNode, text: s}, nil
+	switch v := tok.(type) {
+	case string:
+		return node{kind: stringNode, text: v}, nil
+	case bool:
+		return node{kind: boolNode, truth: v}, nil
+	case json.Number:
+		return node{kind: numberNode, text: v.String()}, nil
 	}
 	return node{}, nil
 }
