@@ -25,6 +25,13 @@ type Counter interface {
 	Overdue(ctx context.Context, now time.Time) (time.Time, error)
 }
 
+// Expirer is a Store that finds active leases by their end.
+type Expirer interface {
+	// Expiring lists up to limit active leases whose NextAt, which is their end, is past after, or is after and their Seq is
+	// past afterSeq, and at or before until: by NextAt, then Seq, by index.
+	Expiring(ctx context.Context, after time.Time, afterSeq int64, until time.Time, limit int) ([]*Lease, error)
+}
+
 // Tally is one line of Counter.Tally.
 type Tally struct {
 	State  State

@@ -41,7 +41,7 @@ func Plan(ctx context.Context, db *DB, query string, args ...any) (plan string, 
 
 // Queries of the store, with their arguments.
 func Queries() map[string][]any {
-	return map[string][]any{dueLeases: {0, 10}, claimLeases: {0, 10, "b", int64(9)}, oldestOverdue: {0}}
+	return map[string][]any{dueLeases: {0, 10}, claimLeases: {0, 10, "b", int64(9)}, oldestOverdue: {0}, expiringLeases: {0, 0, 9, 10}}
 }
 
 // ListQuery is the query that List makes.

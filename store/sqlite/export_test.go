@@ -63,5 +63,8 @@ func ListQuery(f broker.Filter) (string, []any) { return listQuery(f, false) }
 // DueQuery is the query that Due makes, with its arguments now and limit.
 const DueQuery = dueLeases
 
+// ExpiringQuery is the query that Expiring makes, with its arguments after, afterSeq, until and limit.
+const ExpiringQuery = expiringLeases
+
 // MaxGroup is the limit of one group.
 const MaxGroup = maxGroup

@@ -42,6 +42,14 @@ func TestDueIsFoundByItsIndex(t *testing.T) {
 	}
 }
 
+func TestExpiringIsFoundByItsIndex(t *testing.T) {
+	k := openKept(t)
+	plan, err := sqlite.Plan(t.Context(), k.DB, sqlite.ExpiringQuery, 0, 0, 10, 10)
+	if want := "SEARCH leases USING INDEX leases_due (next_at>? AND next_at<?)\n"; err != nil || plan != want {
+		t.Errorf("got the plan %q, %v, want %q", plan, err, want)
+	}
+}
+
 func TestListsAreFoundByTheirIndexes(t *testing.T) {
 	k := openKept(t)
 	revoked := []broker.State{broker.Revoked}

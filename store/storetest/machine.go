@@ -147,6 +147,11 @@ func (m *machine) due(rt *rapid.T) {
 	want, wantErr := m.model.Due(m.ctx, now, limit)
 	sameError(rt, err, wantErr)
 	m.sameLeases(rt, got, want)
+	after := drawTime(rt, "after")
+	got, err = m.real.Expiring(m.ctx, after, 0, now, limit)
+	want, wantErr = m.model.Expiring(m.ctx, after, 0, now, limit)
+	sameError(rt, err, wantErr)
+	m.sameLeases(rt, got, want)
 }
 
 func (m *machine) list(rt *rapid.T) {

@@ -122,6 +122,15 @@ func (m *model) Due(ctx context.Context, now time.Time, limit int) ([]*broker.Le
 	return due[:min(len(due), max(limit, 0))], err
 }
 
+func (m *model) Expiring(ctx context.Context, after time.Time, afterSeq int64, until time.Time, limit int) ([]*broker.Lease, error) {
+	found, err := m.choose(ctx, func(l *broker.Lease) bool {
+		return l.State == broker.Active && !l.NextAt.IsZero() && !l.NextAt.After(until) &&
+			(l.NextAt.After(after) || l.NextAt.Equal(after) && l.Seq > afterSeq)
+	})
+	slices.SortStableFunc(found, func(a, b *broker.Lease) int { return a.NextAt.Compare(b.NextAt) })
+	return found[:min(len(found), max(limit, 0))], err
+}
+
 func isDue(l *broker.Lease, now time.Time) bool {
 	return l.State != broker.Revoked && !l.NextAt.IsZero() && !l.NextAt.After(now)
 }

@@ -25,6 +25,7 @@ type Store interface {
 	broker.Claimer
 	broker.Counter
 	broker.Revocations
+	broker.Expirer
 	object.Store
 	identity.KeyStore
 }
@@ -48,6 +49,7 @@ type (
 func Run(t *testing.T, open Open) {
 	for name, tests := range map[string]map[string]func(*testing.T, Store){
 		"leases": leaseTests(), "listing": listTests(), "pool": poolTests(), "claims": claimTests(), "counts": countTests(),
+		"expiring": expiringTests(),
 		"revocations": revocationTests(), "objects": objectTests(), "keys": keyTests(),
 		"together": concurrencyTests(), "kept": keptTests(),
 	} {
