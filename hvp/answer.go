@@ -21,7 +21,7 @@ type envelope struct {
 	Data          map[string]any `json:"data"`
 	WrapInfo      *struct{}      `json:"wrap_info"`
 	Warnings      []string       `json:"warnings"`
-	Auth          *struct{}      `json:"auth"`
+	Auth          *authBody      `json:"auth"`
 }
 
 // answer writes what the gate gave. A nil resp is one with nothing to say.
@@ -62,7 +62,7 @@ func letGo(resp *gate.Response) {
 
 // encode is the status and the body of an answer of our own.
 func encode(q *gate.Request, resp *gate.Response) (code int, body []byte, err error) {
-	empty := resp.Data == nil && resp.Lease == nil && len(resp.Warnings) == 0
+	empty := resp.Data == nil && resp.Lease == nil && resp.Auth == nil && len(resp.Warnings) == 0
 	switch {
 	case resp.Status == gate.Missing:
 		return http.StatusNotFound, errorBody(nil), nil
@@ -80,7 +80,7 @@ func encode(q *gate.Request, resp *gate.Response) (code int, body []byte, err er
 		body, err = marshal(resp.Data)
 		return code, body, err
 	}
-	e := envelope{RequestID: q.ID, Data: resp.Data, Warnings: resp.Warnings}
+	e := envelope{RequestID: q.ID, Data: resp.Data, Warnings: resp.Warnings, Auth: authOf(resp.Auth)}
 	if l := resp.Lease; l != nil {
 		e.LeaseID, e.Renewable, e.LeaseDuration = l.ID, l.Renewable, int64(l.Duration/time.Second)
 	}
@@ -158,6 +158,8 @@ func (h *Handler) write(w http.ResponseWriter, q *gate.Request, code int, body [
 	if len(body) > 0 {
 		w.Header()["Content-Type"] = []string{"application/json"}
 		w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
+	} else if code == http.StatusNoContent {
+		w.Header()["Content-Type"] = []string{"application/json"} // as Vault has it
 	}
 	w.WriteHeader(code)
 	var err error
