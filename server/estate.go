@@ -14,6 +14,7 @@ import (
 	"github.com/bailiff-secrets/bailiff/engine"
 	"github.com/bailiff-secrets/bailiff/gate"
 	"github.com/bailiff-secrets/bailiff/identity"
+	"github.com/bailiff-secrets/bailiff/internal/document"
 	"github.com/bailiff-secrets/bailiff/internal/object"
 	"github.com/bailiff-secrets/bailiff/policy"
 	"github.com/bailiff-secrets/bailiff/rotation"
@@ -24,6 +25,7 @@ import (
 // that stands now from live and never wait; one apply at a time makes the next.
 type estate struct {
 	store     object.Store
+	documents document.Store // tokens, entities, what auth methods are set up with
 	manager   *identity.Manager
 	internal  []*gate.Mount // sys/, auth/token/
 	leases    *broker.Broker
@@ -276,8 +278,8 @@ func (e *estate) Producer(target string) (broker.Producer, string, error) {
 // checkTimeout bounds what an apply may ask of one target.
 const checkTimeout = 10 * time.Second
 
-func newEstate(store object.Store, manager *identity.Manager, logger *slog.Logger) *estate {
-	return &estate{store: store, manager: manager, targets: newTargets(logger), logger: logger}
+func newEstate(store recordStore, manager *identity.Manager, logger *slog.Logger) *estate {
+	return &estate{store: store, documents: store, manager: manager, targets: newTargets(logger), logger: logger}
 }
 
 func (e *estate) mounts() *gate.Mounts { return e.live.Load().mounts }

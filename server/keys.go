@@ -13,6 +13,7 @@ import (
 	"github.com/bailiff-secrets/bailiff/broker"
 	"github.com/bailiff-secrets/bailiff/identity"
 	"github.com/bailiff-secrets/bailiff/internal/config"
+	"github.com/bailiff-secrets/bailiff/internal/document"
 	"github.com/bailiff-secrets/bailiff/internal/object"
 	"github.com/bailiff-secrets/bailiff/internal/seal"
 	"github.com/bailiff-secrets/bailiff/internal/secret"
@@ -44,6 +45,7 @@ type recordStore interface {
 	object.Store
 	identity.KeyStore
 	rotation.Store
+	document.Store
 	metaStore
 }
 
