@@ -40,7 +40,7 @@ func (c *call) fields() (*fields, error) {
 		return f, nil
 	}
 	if err := json.Unmarshal(text, &f.all); err != nil {
-		return nil, invalid("the body is not a JSON object")
+		return nil, invalid("error parsing JSON")
 	}
 	for name, raw := range f.all {
 		if string(bytes.TrimSpace(raw)) == "null" { // as if it were not there

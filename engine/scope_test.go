@@ -122,7 +122,7 @@ func TestWhatABodyMayHold(t *testing.T) {
 		code       int
 		words      string
 	}{
-		{"config/a", `[]`, 400, "not a JSON object"},
+		{"config/a", `[]`, 400, "error parsing JSON"},
 		{"config/a", config("mysql://h/db", ""), 400, "must have the form postgresql://"},
 		{"config/a", config("postgresql://{{username}}:{{password}}@h/db?sslrootcert=/etc/ca.pem", ""), 400, "names something on Bailiff's disk"},
 		{"config/a", config("postgresql://{{username}}:{{password}}@h/db?user=x", ""), 400, "give the user and the password"},

@@ -18,6 +18,13 @@ func (e *mediaError) Error() string { return e.err.Error() }
 
 func (e *mediaError) Unwrap() error { return e.err }
 
+// quietError is an error whose words are for the trail alone.
+type quietError struct{ err error }
+
+func (e *quietError) Error() string { return e.err.Error() }
+
+func (e *quietError) Unwrap() error { return e.err }
+
 // fail answers an error, which the gate has logged. It is the one place where errors become statuses.
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, q *gate.Request, err error) {
 	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
@@ -43,6 +50,9 @@ func describe(q *gate.Request, err error) (code int, words []string) {
 			code = http.StatusUnsupportedMediaType
 		}
 		if code != http.StatusInternalServerError {
+			if errors.As(err, new(*quietError)) {
+				return code, nil
+			}
 			if said.Hint != "" {
 				return code, []string{said.Msg, said.Hint}
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"mime"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -81,8 +82,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if no := h.read(q, r, rawQuery, below); no != nil {
 		err := h.gate.Refuse(r.Context(), q, no.kind, no.why)
-		if no.media {
+		switch {
+		case no.media:
 			err = &mediaError{err}
+		case no.quiet:
+			err = &quietError{err}
 		}
 		h.fail(w, r, q, err)
 		return
@@ -113,6 +117,7 @@ type no struct {
 	kind  gate.Kind
 	why   string
 	media bool // it is the format of the body
+	quiet bool // Vault doesn't say why, and nor do we
 }
 
 // read fills q from r. Nothing in it has been acted on yet when it returns a no.
@@ -152,6 +157,12 @@ func (h *Handler) read(q *gate.Request, r *http.Request, rawQuery string, below 
 
 // refused says which wish of a request is not served (yet).
 func (h *Handler) refused(q *gate.Request, r *http.Request) *no {
+	switch {
+	case q.Path == "sys/init" && q.Op == policy.Update:
+		return &no{kind: gate.Invalid, why: "Vault is already initialized"}
+	case q.Op != policy.Read && (q.Path == "sys/health" || q.Path == "sys/seal-status" || q.Path == "sys/leader" || q.Path == "sys/init"):
+		return &no{kind: gate.Unsupported, why: "the path can only be read", quiet: true}
+	}
 	for _, ns := range r.Header["X-Vault-Namespace"] {
 		if ns = strings.Trim(ns, "/"); ns != "" && ns != "root" {
 			return &no{kind: gate.Invalid, why: "namespaces are not served: leave X-Vault-Namespace away"}
@@ -192,7 +203,10 @@ func writes(op policy.Operation) bool { return op == policy.Update || op == poli
 // choose settles q.Op and q.Query from the method and the query, as Vault does.
 func choose(q *gate.Request, r *http.Request, query url.Values) *no {
 	if q.Op == "" {
-		return &no{kind: gate.Unsupported, why: "method " + cut(r.Method, 32) + " is not served here"}
+		if r.Method == http.MethodOptions {
+			return &no{kind: gate.Unsupported, why: "1 error occurred:\n\t* unsupported operation\n\n"}
+		}
+		return &no{kind: gate.Unsupported, why: "method " + cut(r.Method, 32) + " is not served here", quiet: true}
 	}
 	if query.Get("help") != "" {
 		q.Op = policy.Help
@@ -200,7 +214,7 @@ func choose(q *gate.Request, r *http.Request, query url.Values) *no {
 	if list := query.Get("list"); q.Op == policy.Read && list != "" {
 		yes, err := strconv.ParseBool(list)
 		if err != nil {
-			return &no{kind: gate.Invalid, why: "the query parameter list must be true or false"}
+			return &no{kind: gate.Invalid, why: "the query parameter list must be true or false", quiet: true}
 		}
 		if yes {
 			q.Op = policy.List
@@ -212,18 +226,27 @@ func choose(q *gate.Request, r *http.Request, query url.Values) *no {
 		q.Query = query
 	}
 	if q.Op == policy.Patch {
-		if t, why := single(r.Header, "Content-Type"); why != "" || !isMergePatch(t) {
-			return &no{kind: gate.Unsupported, why: "PATCH requests must have the content type " + mergePatch, media: true}
-		}
+		return patchType(r)
 	}
 	return nil
 }
 
 const mergePatch = "application/merge-patch+json"
 
-func isMergePatch(t string) bool {
-	t, _, _ = strings.Cut(t, ";")
-	return strings.EqualFold(strings.TrimSpace(t), mergePatch)
+// patchType wants the one format in which a PATCH can be, in Vault's words.
+func patchType(r *http.Request) *no {
+	given, why := single(r.Header, "Content-Type")
+	if why != "" {
+		return &no{kind: gate.Invalid, why: why}
+	}
+	t, _, err := mime.ParseMediaType(given)
+	if err != nil {
+		return &no{kind: gate.Invalid, why: err.Error()}
+	}
+	if t != mergePatch {
+		return &no{kind: gate.Unsupported, why: "PATCH requires Content-Type of " + mergePatch + ", provided " + cut(t, 64), media: true}
+	}
+	return nil
 }
 
 // token finds the one credential of a request.

@@ -81,7 +81,7 @@ func (c *call) fields(known ...string) (map[string]json.RawMessage, error) {
 	}
 	var all map[string]json.RawMessage
 	if err := json.Unmarshal(text, &all); err != nil {
-		return nil, invalid("the body is not a JSON object")
+		return nil, invalid("error parsing JSON")
 	}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		if !slices.Contains(known, name) {

@@ -156,7 +156,7 @@ func revocationData(r *broker.Revocation) map[string]any {
 func (b *Backend) changeLease(ctx context.Context, c *call) (*gate.Response, error) {
 	at := strings.LastIndexByte(c.args["id"], '/')
 	if at < 0 {
-		return nil, &gate.Error{Kind: gate.NotFound, Msg: "unsupported path"}
+		return nil, gate.Errorf(gate.NotFound, oneError, "unsupported path")
 	}
 	id, verb := c.args["id"][:at], c.args["id"][at+1:]
 	var do func(ctx context.Context, c *call, l *broker.Lease) (*gate.Response, error)
@@ -166,7 +166,7 @@ func (b *Backend) changeLease(ctx context.Context, c *call) (*gate.Response, err
 	case "force":
 		do = b.forceLease
 	default:
-		return nil, &gate.Error{Kind: gate.Unsupported, Msg: "unsupported operation"}
+		return nil, gate.Errorf(gate.Unsupported, oneError, "unsupported operation")
 	}
 	l, err := b.cfg.Leases.Lookup(ctx, id)
 	if errors.Is(err, broker.ErrNoLease) {

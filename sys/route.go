@@ -129,10 +129,13 @@ func (b *Backend) find(op policy.Operation, path string) (handler, map[string]st
 		}
 	}
 	if known {
-		return nil, nil, &gate.Error{Kind: gate.Unsupported, Msg: "unsupported operation"}
+		return nil, nil, gate.Errorf(gate.Unsupported, oneError, "unsupported operation")
 	}
-	return nil, nil, &gate.Error{Kind: gate.NotFound, Msg: "unsupported path"}
+	return nil, nil, gate.Errorf(gate.NotFound, oneError, "unsupported path")
 }
+
+// oneError is the form in which Vault says what its router has to say.
+const oneError = "1 error occurred:\n\t* %s\n\n"
 
 // match finds the arguments of a path that fits a pattern.
 func match(pattern, path string) (map[string]string, bool) {

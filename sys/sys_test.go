@@ -51,7 +51,7 @@ func TestAnswers(t *testing.T) {
 		{"audit devices", "root", "read sys/audit", "", `ok {"bailiff/":{…`},
 
 		{"policies", "root", "list sys/policies/acl", "", `ok {"keys":["app","default","root"]}`},
-		{"policies are listed, not read", "root", "read sys/policies/acl", "", `unsupported: unsupported operation`},
+		{"policies are listed, not read", "root", "read sys/policies/acl", "", "unsupported: 1 error occurred:\n\t* unsupported operation\n\n"},
 		{"a policy", "root", "read sys/policies/acl/app", "", `ok {"name":"app","policy":"path \"secret/data/app/*\"…`},
 		{"a policy's name has no capitals", "root", "read sys/policies/acl/APP", "", `ok {"name":"app","policy":…`},
 		{"the built-in policy", "root", "read sys/policies/acl/default", "", `ok {"name":"default","policy":"# Its own token…`},
@@ -98,7 +98,7 @@ func TestAnswers(t *testing.T) {
 		{"carrying out what is not held", "root", "update sys/bailiff/recover", "", "invalid: nothing is held"},
 		{"a preview of nothing", "root", "update sys/bailiff/revocations/preview", `{"identity":"nosuch"}`, `ok {"leases":0,"targets":[]}`},
 		{"trying no lease again", "root", "update sys/bailiff/leases/database/creds/ro/x/retry", "", "not found: there is no such lease"},
-		{"doing something else to a lease", "root", "update sys/bailiff/leases/database/creds/ro/x/eat", "", "unsupported: unsupported operation"},
+		{"doing something else to a lease", "root", "update sys/bailiff/leases/database/creds/ro/x/eat", "", "unsupported: 1 error occurred:\n\t* unsupported operation\n\n"},
 		{"tuning a mount that is none", "root", "update sys/mounts/nosuch/tune", `{"max_lease_ttl":"1h"}`, `invalid: tune of path "nosuch/" failed: no mount entry found`},
 		{"tuning with something", "root", "update sys/mounts/database/tune", `{"max_lease_ttl":"much"}`, "invalid: max_lease_ttl: not a duration"},
 		{"tuning the wrong way round", "root", "update sys/mounts/database/tune", `{"max_lease_ttl":"1h","default_lease_ttl":"2h"}`, "invalid: backend max lease TTL of 3600 would be less than backend default lease TTL of 7200"},
@@ -113,12 +113,12 @@ func TestAnswers(t *testing.T) {
 		{"no accessor", "root", "update auth/token/lookup-accessor", `{}`, "invalid: missing accessor"},
 		{"making a token", "root", "update auth/token/create", `{}`, "unsupported: tokens can't be made"},
 		{"wrapping", "root", "update sys/wrapping/wrap", `{}`, "unsupported: wrapping is not served yet"},
-		{"a path that is none", "root", "read sys/nosuch", "", "not found: unsupported path"},
-		{"help", "root", "help sys/mounts", "", "unsupported: unsupported operation"},
-		{"a list of what is no list", "root", "list sys/capabilities-self", "", "unsupported: unsupported operation"},
+		{"a path that is none", "root", "read sys/nosuch", "", "not found: 1 error occurred:\n\t* unsupported path\n\n"},
+		{"help", "root", "help sys/mounts", "", "unsupported: 1 error occurred:\n\t* unsupported operation\n\n"},
+		{"a list of what is no list", "root", "list sys/capabilities-self", "", "unsupported: 1 error occurred:\n\t* unsupported operation\n\n"},
 
 		{"a field that nobody knows", "ci", "update sys/capabilities-self", `{"path":"x","z":1,"y":2}`, `ok {"capabilities":["deny"],"x":["deny"]} warning: Endpoint ignored these unrecognized parameters: [y z]`},
-		{"a body that is no object", "ci", "update sys/capabilities-self", `[1]`, `invalid: the body is not a JSON object`},
+		{"a body that is no object", "ci", "update sys/capabilities-self", `[1]`, `invalid: error parsing JSON`},
 		{"a body that is too large", "ci", "update sys/capabilities-self", `{"path":"` + strings.Repeat("x", 1<<20) + `"}`, `too large: the body is larger than 1048576 bytes`},
 	}
 	for _, tt := range tests {
