@@ -355,6 +355,8 @@ func (l *Log) publish(head Head, size int64) {
 	w.size, w.head = size, head
 	l.mu.Lock()
 	l.head = head
+	close(l.grown)
+	l.grown = make(chan struct{})
 	l.mu.Unlock()
 	if len(w.out) > maxBatch {
 		w.out = nil

@@ -61,8 +61,9 @@ type Log struct {
 	mu       sync.Mutex
 	closed   bool
 	waiting  []*pending
-	head     Head       // durable
-	segments []*segment // oldest first; records go to the last
+	head     Head          // durable
+	segments []*segment    // oldest first; records go to the last
+	grown    chan struct{} // closed when head moves
 
 	fatal atomic.Pointer[error] // why nothing will be recorded any more
 	low   atomic.Pointer[error] // why ordinary records can't be recorded just now

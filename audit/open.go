@@ -42,7 +42,7 @@ func Open(cfg Config) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{cfg: cfg, dir: dir, log: cfg.Logger, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	l := &Log{cfg: cfg, dir: dir, log: cfg.Logger, wake: make(chan struct{}, 1), done: make(chan struct{}), grown: make(chan struct{})}
 	l.w.link = newLinker()
 	if err := l.recover(); err != nil {
 		return nil, errors.Join(err, l.release())

@@ -37,14 +37,24 @@ func (r *Report) OK() bool { return r.Problem == "" }
 
 // Verify reads the whole log in dir, which need not be closed, and says what it proved and the first thing that is wrong.
 // The error is one of reading; damage is in the report. It changes nothing.
-func Verify(dir string) (Report, error) { return verify(dir, nil) }
+func Verify(dir string) (Report, error) { return VerifyWith(dir, Options{}) }
 
 // VerifyAgainst is Verify, and also compares the log with a head that was noted elsewhere: the record of that number must
 // be there and the chain must lead to it.
-func VerifyAgainst(dir string, known Head) (Report, error) { return verify(dir, &known) }
+func VerifyAgainst(dir string, known Head) (Report, error) {
+	return VerifyWith(dir, Options{Known: &known})
+}
 
-func verify(dir string, known *Head) (Report, error) {
-	v := &verifier{known: known, link: newLinker(), report: Report{Dir: dir}}
+// Options say how a verification goes. The zero value is that of Verify.
+type Options struct {
+	Known    *Head             // a head that was noted elsewhere
+	Each     func(Entry) error // called for each record that is sound, oldest first; its error ends it and is returned as it is
+	Anchored bool              // whoever asks says by what the log is tied to the outside: the report is silent about it
+}
+
+// VerifyWith is Verify with options.
+func VerifyWith(dir string, o Options) (Report, error) {
+	v := &verifier{known: o.Known, each: o.Each, anchored: o.Anchored, link: newLinker(), report: Report{Dir: dir}}
 	var err error
 	if v.report.InUse, err = inUse(dir); err != nil {
 		return v.report, err
@@ -100,8 +110,11 @@ type verifier struct {
 	report  Report
 	known   *Head
 	matched bool // the known head was met
+	each    func(Entry) error
 	link    *linker
 	span    span // of the last segment
+
+	anchored bool
 }
 
 func (v *verifier) segment(seg *segment, first, last bool) error {
@@ -195,6 +208,9 @@ func (v *verifier) record(seg *segment, fr frame, first bool) error {
 	r.Head = Head{Seq: seq, Hash: sum}
 	v.span.add(at, first)
 	v.meet()
+	if v.each != nil {
+		return v.each(Entry{Seq: seq, Time: r.LastTime, Bytes: fr.record})
+	}
 	return nil
 }
 
@@ -249,7 +265,7 @@ func (v *verifier) conclude() {
 	if v.matched {
 		r.Proved = append(r.Proved, fmt.Sprintf("the log contains the head that was noted, of record %d: nothing up to it was written anew or cut off", v.known.Seq))
 		r.Unproved = append(r.Unproved, fmt.Sprintf("that no whole records behind %d were cut off the end, or written anew", v.known.Seq))
-	} else {
+	} else if !v.anchored {
 		r.Unproved = append(r.Unproved,
 			"that no whole records were cut off the end, and that the log was not written anew: compare the head with one noted elsewhere")
 	}
