@@ -7,22 +7,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/bailiff-secrets/bailiff/gate"
+	"github.com/bailiff-secrets/bailiff/internal/envelope"
 )
-
-// envelope is Vault's answer around data; its fields stand in Vault's order.
-type envelope struct {
-	RequestID     string         `json:"request_id"`
-	LeaseID       string         `json:"lease_id"`
-	Renewable     bool           `json:"renewable"`
-	LeaseDuration int64          `json:"lease_duration"`
-	Data          map[string]any `json:"data"`
-	WrapInfo      *struct{}      `json:"wrap_info"`
-	Warnings      []string       `json:"warnings"`
-	Auth          *authBody      `json:"auth"`
-}
 
 // answer writes what the gate gave. A nil resp is one with nothing to say.
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request, q *gate.Request, resp *gate.Response) {
@@ -62,7 +50,7 @@ func letGo(resp *gate.Response) {
 
 // encode is the status and the body of an answer of our own.
 func encode(q *gate.Request, resp *gate.Response) (code int, body []byte, err error) {
-	empty := resp.Data == nil && resp.Lease == nil && resp.Auth == nil && len(resp.Warnings) == 0
+	empty := !resp.Says()
 	switch {
 	case resp.Status == gate.Missing:
 		return http.StatusNotFound, errorBody(nil), nil
@@ -77,15 +65,11 @@ func encode(q *gate.Request, resp *gate.Response) (code int, body []byte, err er
 		code = http.StatusOK
 	}
 	if resp.Bare {
-		body, err = marshal(resp.Data)
+		body, err = envelope.Marshal(resp.Data)
 		return code, body, err
 	}
-	e := envelope{RequestID: q.ID, Data: resp.Data, Warnings: resp.Warnings, Auth: authOf(resp.Auth)}
-	if l := resp.Lease; l != nil {
-		e.LeaseID, e.Renewable, e.LeaseDuration = l.ID, l.Renewable, int64(l.Duration/time.Second)
-	}
-	body, err = marshal(e)
-	if err == nil && len(resp.Data) > 0 && alsoOnTop(q.Path) {
+	body, err = envelope.Marshal(resp.Envelope(q.ID))
+	if err == nil && resp.Wrap == nil && len(resp.Data) > 0 && alsoOnTop(q.Path) {
 		body, err = putOnTop(body, resp.Data)
 	}
 	return code, body, err
@@ -131,19 +115,12 @@ func putOnTop(body []byte, data map[string]any) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// marshal writes JSON as Vault does: < > & escaped, and a line feed at the end.
-func marshal(v any) ([]byte, error) {
-	var out bytes.Buffer
-	err := json.NewEncoder(&out).Encode(v)
-	return out.Bytes(), err
-}
-
 // errorBody is Vault's shape of an error.
 func errorBody(words []string) []byte {
 	if words == nil {
 		words = []string{}
 	}
-	body, err := marshal(struct {
+	body, err := envelope.Marshal(struct {
 		Errors []string `json:"errors"`
 	}{words})
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/bailiff-secrets/bailiff/internal/envelope"
 )
 
 // Version is what clients see as the version of Vault: the one whose dialect is spoken. Clients parse it as a semantic
@@ -91,7 +93,7 @@ func (h *Handler) status(w http.ResponseWriter, r *http.Request, path string) bo
 	body := errorBody(nil)
 	if v != nil {
 		var err error
-		if body, err = marshal(v); err != nil {
+		if body, err = envelope.Marshal(v); err != nil {
 			panic(err) // none of the types can fail
 		}
 	}

@@ -28,6 +28,8 @@ func only() map[string][]string {
 		"internal/arch":     {},
 		"internal/config":   {"internal/object", "internal/secret"},
 		"internal/document": {},
+		"internal/envelope": {},
+		"internal/h1":       {},
 		"internal/object":   {"internal/secret"},
 		"internal/seal":     {"internal/secret"},
 		"internal/secret":   {},
