@@ -45,7 +45,7 @@
 // past the intent deadline, also on the target's side; so a lease that never became active is revoked once more when the
 // deadline and Config.ClockMargin are over, and only then is it Revoked.
 //
-// Renew writes a later end to the target first and an earlier one to the store first; see there.
+// Renew writes a later end to the target first, whose own never moves back, and an earlier one to the store alone; see there.
 //
 // # Due work
 //

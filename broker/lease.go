@@ -162,7 +162,9 @@ type Producer interface {
 	Revoke(ctx context.Context, ref Ref) error
 }
 
-// Renewer is a Producer whose target keeps an expiry of its own, to be moved on renewal.
+// Renewer is a Producer whose target keeps an expiry of its own, to be moved on renewal. Renew never moves it back: where it
+// is at until or later already it stays, also where another Renew, of another process, is at work at the same time. Brokers
+// don't know of each other's renewals, and the one whose end is the earlier may reach the target last.
 type Renewer interface {
 	Renew(ctx context.Context, ref Ref, until time.Time) error
 }

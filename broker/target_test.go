@@ -94,10 +94,13 @@ func (x *target) Renew(ctx context.Context, ref broker.Ref, until time.Time) err
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if _, there := x.alive[ref.Principal]; !there {
+	end, there := x.alive[ref.Principal]
+	if !there {
 		return &broker.RevokeError{Cause: broker.Gone, Msg: "it is not there"}
 	}
-	x.alive[ref.Principal] = until
+	if until.After(end) {
+		x.alive[ref.Principal] = until
+	}
 	return nil
 }
 

@@ -16,6 +16,7 @@
  *   6 a claim never runs out
  *   7 whether the deadline is over is asked after the target answered, not before it was asked
  *   8 a lease becomes active although its deadline is over
+ *   9 a renewal can move the target's end back
  */
 #ifndef BROKEN
 #define BROKEN 0
@@ -24,7 +25,7 @@
 #define TROUBLE 1         /* kills at due work, failures of the target and claims that run out on a living broker, together */
 #endif
 #ifndef RENEWALS
-#define RENEWALS 1        /* at a time */
+#define RENEWALS 2        /* at a time */
 #endif
 
 #define TTL      1        /* what a lease gets at issue or renewal */
@@ -34,6 +35,7 @@
 #define END      5        /* where the clock stops: everything is due */
 
 #define MIN(a, b) ((a) < (b) -> (a) : (b))
+#define MAX(a, b) ((a) > (b) -> (a) : (b))
 
 mtype = { None, Pending, Active, Revoking, Revoked };
 
@@ -103,27 +105,35 @@ proctype Issue(byte me)
 killed:	atomic { LEAVE }
 }
 
+#define MOVED    (BROKEN == 9 -> until + MARGIN : MAX(native, until + MARGIN))   /* the target's end, by a renewal */
+
+/* Of two renewals one asks for more than the other: which of them is which makes no difference. */
+#define MORE(me)  (me == 3)
+#define LESS(me)  (me == 4 || RENEWALS == 1)
+
 proctype Renew(byte me)
 {
 	byte until;
 	atomic { st == Active && expires > now && told > 0 && !ended ->
-		READ; if :: until = LIFE :: until = LIFE - 2 fi };
+		READ; if :: MORE(me) -> until = LIFE :: LESS(me) -> until = LIFE - 2 fi };
+again:
 	if
-	:: atomic { until <= expires -> goto killed }
+	:: atomic { until <= expires -> goto killed }                       /* another's end is as late, or the target's stays */
 	:: atomic { until > expires && BROKEN == 4 && VERSION && st == Active -> expires = until; next = until; WROTE; told = until }
-	:: atomic { until > expires && BROKEN != 4 && alive -> native = until + MARGIN }   /* the target's end moves */
+	:: atomic { until > expires && BROKEN != 4 && alive -> native = MOVED }            /* the target's end moves */
 	:: atomic { !alive; goto killed }                                   /* it is not there */
 	:: atomic { trouble > 0 -> trouble--; goto killed }               /* no answer */
 	:: goto killed
 	fi;
 	if
-	:: atomic { BROKEN == 4 && alive -> native = until + MARGIN }
+	:: atomic { BROKEN == 4 && alive -> native = MOVED }
 	:: atomic { BROKEN != 4 && VERSION && st == Active -> expires = until; next = until; WROTE }   /* Move */
 		if
-		:: atomic { until > now -> told = until }
+		:: atomic { until > now -> told = MAX(told, until) }
 		:: goto killed
 		fi
-	:: atomic { !(VERSION && st == Active); goto killed }               /* the lease has moved on */
+	:: atomic { BROKEN != 4 && !VERSION && st == Active && expires > now -> READ; goto again }   /* another has written: read again */
+	:: atomic { st != Active || expires <= now; goto killed }           /* the lease has moved on */
 	:: goto killed
 	fi;
 killed:	atomic { LEAVE; until = 0 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -99,6 +100,29 @@ func TestRoleDroppedByHandIsRevoked(t *testing.T) {
 	}
 	if err := p.Renew(t.Context(), refOf(s), time.Now().Add(time.Hour)); err == nil {
 		t.Error("renewing a role that is not there: got no error")
+	}
+}
+
+// TestRenewalsAtATimeLeaveTheLatestEnd, in whatever order they reach the server and with whatever statements.
+func TestRenewalsAtATimeLeaveTheLatestEnd(t *testing.T) {
+	e := newEnv(t, testenv.Postgres(t))
+	p := e.producer(e.target())
+	latest := time.Date(2099, 1, 2, 3, 4, 5, 0, time.UTC)
+	for _, own := range [][]string{nil, {"SELECT pg_sleep(random() * 0.05)", `ALTER ROLE "{{name}}" VALID UNTIL '{{expiration}}'`}} {
+		s := spec(role(t, object.Producer{CreationStatements: []string{creation}, RenewStatements: own}))
+		create(t, p, s)
+		var wg sync.WaitGroup
+		for i := range 16 {
+			wg.Go(func() {
+				if err := p.Renew(t.Context(), refOf(s), latest.Add(-time.Duration(i)*time.Hour)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if got := e.value("SELECT (rolvaliduntil AT TIME ZONE 'UTC')::text FROM pg_roles WHERE rolname = $1", s.Principal); got != "2099-01-02 03:04:05" {
+			t.Errorf("with the statements %q: got %s, want the latest", own, got)
+		}
 	}
 }
 

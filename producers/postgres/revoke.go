@@ -11,26 +11,6 @@ import (
 	"github.com/bailiff-secrets/bailiff/broker"
 )
 
-// Renew moves the role's VALID UNTIL. It is a broker.Renewer.
-func (p *Producer) Renew(ctx context.Context, ref broker.Ref, until time.Time) error {
-	list := []string{`ALTER ROLE "{{name}}" VALID UNTIL '{{expiration}}'`}
-	if ref.Role != nil {
-		r, err := roleOf(*ref.Role)
-		if err != nil {
-			return err
-		}
-		if len(r.renewal) > 0 {
-			list = r.renewal
-		}
-	}
-	replace, err := values{name: ref.Principal, expiration: until}.replacer()
-	if err != nil {
-		return err
-	}
-	err = p.inTx(ctx, false, func(tx pgx.Tx) error { return execAll(ctx, tx, "renewal", list, replace) })
-	return classed("renewing the role", err)
-}
-
 // Revoke ends the role: no new login, no session left, then the role's revocation statements or the default, which gives
 // what it owns to Bailiff's user and drops its privileges and the role. A role that isn't there is success.
 func (p *Producer) Revoke(ctx context.Context, ref broker.Ref) error {

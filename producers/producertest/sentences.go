@@ -95,7 +95,7 @@ func (r *run) deadline(t *testing.T) {
 	r.wantGone(t, spec.Principal)
 }
 
-// renew makes a credential that ends soon on its target, and moves that.
+// renew makes a credential that ends soon on its target, and moves that; an earlier end that comes later changes nothing.
 func (r *run) renew(t *testing.T) {
 	renewer, ok := r.Producer.(broker.Renewer)
 	if !ok {
@@ -106,6 +106,9 @@ func (r *run) renew(t *testing.T) {
 	ends, lives := r.mustCreate(t, short), r.mustCreate(t, long)
 	if err := renewer.Renew(r.ctx(t), ref(long), time.Now().Add(time.Hour)); err != nil {
 		t.Fatalf("Renew: %v", err)
+	}
+	if err := renewer.Renew(r.ctx(t), ref(long), short.ExpiresAt); err != nil {
+		t.Fatalf("Renew to an earlier end: %v", err)
 	}
 	ctx := r.ctx(t)
 	for r.Use(ctx, ends) == nil {
