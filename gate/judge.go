@@ -1,7 +1,9 @@
 package gate
 
 import (
+	"bytes"
 	"context"
+	"io"
 
 	"github.com/bailiff-secrets/bailiff/policy"
 )
@@ -19,8 +21,13 @@ func (g *Gate) mayIt(ctx context.Context, r *Request) error {
 		}
 	}
 	acl := g.cfg.Policies.ACL(&r.Caller)
-	if err := g.judgeOp(ctx, acl, r); err != nil {
+	if err := judgeOp(ctx, acl, r); err != nil {
 		return err
+	}
+	if !r.Decision.Allowed {
+		if err := judgeAll(acl, r); err != nil {
+			return err
+		}
 	}
 	if !r.Decision.Allowed {
 		return ErrDenied
@@ -35,14 +42,14 @@ func (g *Gate) mayIt(ctx context.Context, r *Request) error {
 	return nil
 }
 
-// judgeOp decides, and finds out whether a write is a create or an update where that makes the difference.
-func (g *Gate) judgeOp(ctx context.Context, acl *policy.ACL, r *Request) error {
+// judgeOp decides by capability, and finds out whether a write is a create or an update where that makes the difference.
+func judgeOp(ctx context.Context, acl *policy.ACL, r *Request) error {
 	r.Decision = acl.Decide(r.Op, r.Path)
 	if r.Op != policy.Update {
 		return nil
 	}
 	create := acl.Decide(policy.Create, r.Path)
-	if create.Allowed == r.Decision.Allowed {
+	if may(create) == may(r.Decision) {
 		return nil
 	}
 	exists, known := true, false
@@ -58,4 +65,47 @@ func (g *Gate) judgeOp(ctx context.Context, acl *policy.ACL, r *Request) error {
 		r.Op, r.Decision = policy.Create, create
 	}
 	return nil
+}
+
+// may says whether the capability is there.
+func may(d policy.Decision) bool { return d.Allowed || d.Conditional }
+
+// judgeAll decides with everything that a rule can look at, and finds the nearest rule for the record of a refusal.
+func judgeAll(acl *policy.ACL, r *Request) error {
+	q := policy.Question{Op: r.Op, Path: r.Path, WrapTTL: r.WrapTTL, Context: contextOf(r)}
+	if r.Decision.NeedsParams {
+		var err error
+		if q.Params, err = params(r); err != nil {
+			return err
+		}
+	}
+	r.Decision = acl.Judge(&q)
+	return nil
+}
+
+func contextOf(r *Request) *policy.Context {
+	return &policy.Context{
+		Time: r.Start, Addr: r.ClientAddr, Identity: r.Caller.Name, EntityID: r.Caller.EntityID, Method: r.Caller.Method,
+		Metadata: r.Caller.Metadata, Groups: r.Caller.GroupIDs, Claims: r.Caller.Claims,
+	}
+}
+
+// params reads the parameters of r. A body is read whole, as far as the door lets it be, and put back byte for byte.
+func params(r *Request) (map[string]any, error) {
+	if r.Op == policy.Read {
+		return policy.QueryParams(r.Query), nil
+	}
+	if r.Body == nil {
+		return nil, nil
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	r.Body, r.BodyLen = bytes.NewReader(body), int64(len(body))
+	out, err := policy.BodyParams(r.ContentType, body)
+	if err != nil {
+		return nil, Errorf(Invalid, "%w", err)
+	}
+	return out, nil
 }

@@ -76,7 +76,7 @@ func (g *Gate) describe(r *Request, err error) string {
 	case errors.As(err, &refusal):
 		return refusal.Reason
 	case errors.Is(err, ErrDenied):
-		return r.Decision.Reason
+		return r.Decision.Why()
 	case errors.As(err, &said):
 		if said.Err != nil {
 			g.cfg.Logger.Warn("a request failed", "request_id", r.ID, "path", r.Path, "error", said.Err)

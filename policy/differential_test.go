@@ -250,7 +250,9 @@ func (v vault) entity() (token string, who *policy.Subject) {
 	type id struct{ Data struct{ ID string } }
 	v.call(v.root, "POST", "sys/auth/userpass", map[string]string{"type": "userpass"}, nil)
 	v.call(v.root, "POST", "auth/userpass/users/ann", map[string]string{"password": "p"}, nil)
-	var auths struct{ Data map[string]struct{ Accessor string } }
+	var auths struct {
+		Data map[string]struct{ Accessor string }
+	}
 	v.call(v.root, "GET", "sys/auth", nil, &auths)
 	accessor := auths.Data["userpass/"].Accessor
 	var entity, alias, inner, outer id

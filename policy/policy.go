@@ -60,6 +60,15 @@ type Decision struct {
 	Reason      string // for the record; a client never sees it
 }
 
+// Why is the Reason and, of a refusal, the nearest rule that would have allowed it: for the record.
+func (d Decision) Why() string {
+	if d.Allowed || d.Nearest == nil {
+		return d.Reason
+	}
+	n := d.Nearest
+	return fmt.Sprintf("%s; the nearest that would: policy %q version %d, line %d: %q", d.Reason, n.Policy, n.Version, n.Line, n.Pattern)
+}
+
 // Policy is one parsed policy. It is immutable and safe for concurrent use.
 type Policy struct {
 	name    string

@@ -247,7 +247,7 @@ func storeError(err error) error {
 
 // ACL finds the compiled rules of policy names; see gate.Policies.
 func (e *estate) ACL(who *identity.Caller) *policy.ACL {
-	return e.live.Load().policies.acl(who.Policies)
+	return e.live.Load().policies.acl(who)
 }
 
 // Role, Roles and Producer make the estate a broker.Catalog.

@@ -2,15 +2,12 @@ package server
 
 import (
 	"fmt"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/bailiff-secrets/bailiff/broker"
 	"github.com/bailiff-secrets/bailiff/gate"
 	"github.com/bailiff-secrets/bailiff/identity"
 	"github.com/bailiff-secrets/bailiff/internal/object"
-	"github.com/bailiff-secrets/bailiff/policy"
 	"github.com/bailiff-secrets/bailiff/producers"
 	"github.com/bailiff-secrets/bailiff/rotation"
 	"github.com/bailiff-secrets/bailiff/usc"
@@ -191,45 +188,4 @@ func roleOf(p object.Producer, targets []versioned) (broker.Role, error) {
 		MaxLeases: p.MaxLeases, IssueRate: p.IssueRate, Share: p.Share, PoolSize: p.PoolSize, PoolMaxAge: time.Duration(p.PoolMaxAge),
 		ReadyTimeout: time.Duration(p.ReadyTimeout),
 	}, nil
-}
-
-// policies are the parsed policies of one live, and the sets of them that were compiled so far.
-type policies struct {
-	byName   map[string]*policy.Policy
-	compiled sync.Map // names joined by NUL → *policy.ACL
-}
-
-func parsePolicies(list []versionedPolicy) (*policies, error) {
-	out := &policies{byName: make(map[string]*policy.Policy, len(list)+2)}
-	builtin, err := policy.Parse(identity.DefaultPolicy, 0, policy.Default)
-	if err != nil {
-		return nil, fmt.Errorf("the built-in policy: %w", err)
-	}
-	out.byName[identity.DefaultPolicy] = builtin
-	if out.byName[policy.Root], err = policy.Parse(policy.Root, 0, ""); err != nil {
-		return nil, fmt.Errorf("the built-in policy: %w", err)
-	}
-	for _, p := range list {
-		parsed, err := policy.Parse(p.Name, p.version, p.Rules)
-		if err != nil {
-			return nil, err
-		}
-		out.byName[p.Name] = parsed
-	}
-	return out, nil
-}
-
-func (p *policies) acl(names []string) *policy.ACL {
-	key := strings.Join(names, "\x00")
-	if a, ok := p.compiled.Load(key); ok {
-		return a.(*policy.ACL) //nolint:errcheck,forcetypeassert // nothing else is stored
-	}
-	list := make([]*policy.Policy, 0, len(names))
-	for _, n := range names {
-		if x := p.byName[n]; x != nil {
-			list = append(list, x)
-		}
-	}
-	a, _ := p.compiled.LoadOrStore(key, policy.Compile(list...))
-	return a.(*policy.ACL) //nolint:errcheck,forcetypeassert // nothing else is stored
 }
