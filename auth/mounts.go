@@ -341,7 +341,6 @@ func (m *Mount) tuneLockout(body *Body) error {
 		l.Threshold = n
 	}
 	fields.SetDuration("lockout_duration", &l.Duration)
-	fields.SetDuration("lockout_counter_reset", &l.Reset)
 	fields.SetDuration("lockout_counter_reset_duration", &l.Reset)
 	fields.SetBool("lockout_disable", &l.Disabled)
 	fields.SetBool("disable_lockout", &l.Disabled)

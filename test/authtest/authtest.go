@@ -5,6 +5,7 @@ package authtest
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -45,7 +46,8 @@ type World struct {
 	specs         []identity.LoginSpec
 	ended         []string // the paths of mounts whose tokens were ended
 	own           []*gate.Mount
-	endingMayFail atomic.Bool
+	failEnd       atomic.Bool
+	Logger        *slog.Logger
 }
 
 // Options are what differs between worlds.
@@ -57,8 +59,8 @@ type Options struct {
 // New makes a World with the methods that build returns.
 func New(t testing.TB, o Options, build func(keys auth.AccessKeys) map[string]auth.Method) *World {
 	t.Helper()
-	w := &World{t: t, issued: map[string]identity.Caller{}}
 	logger := slog.New(slog.DiscardHandler)
+	w := &World{t: t, issued: map[string]identity.Caller{}, Logger: logger}
 	dir := t.TempDir()
 	root, err := seal.CreateRootKey(filepath.Join(dir, "root.key"))
 	w.must(err)
@@ -129,11 +131,17 @@ func (w *World) remount() error {
 }
 
 func (w *World) end(_ context.Context, m *auth.Mount) error {
+	if w.failEnd.Load() {
+		return errors.New("the store is away")
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.ended = append(w.ended, m.FullPath())
 	return nil
 }
+
+// FailEnd makes the end of a mount's tokens fail, or not.
+func (w *World) FailEnd(fail bool) { w.failEnd.Store(fail) }
 
 // Ended lists the mounts whose tokens were ended.
 func (w *World) Ended() []string {

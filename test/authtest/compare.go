@@ -236,6 +236,8 @@ func form(name string, v any) any {
 		return out
 	case string:
 		switch {
+		case name == "running_plugin_version":
+			return "" // Bailiff's methods are no plugins
 		case name == "accessor" || name == "client_token" || name == "uuid" || name == "entity_id" || name == "request_id":
 			return "a " + name
 		case uuidForm.MatchString(x):
