@@ -102,11 +102,20 @@ type builder struct {
 	exact    map[string]*entry // by pattern
 	prefix   map[string]*entry // by pattern without the "*" at its end
 	segments map[string]*entry // by pattern, a "*" at its end included
+	spare    []entry           // room for those to come
 }
 
 // compile makes the tables of policies, and fills in templates for who where that isn't nil.
 func compile(policies []*Policy, who *Subject, now time.Time) tables {
-	b := builder{exact: map[string]*entry{}, prefix: map[string]*entry{}, segments: map[string]*entry{}}
+	n := 0
+	for _, p := range policies {
+		if p != nil {
+			n += len(p.rules)
+		}
+	}
+	b := builder{
+		exact: make(map[string]*entry, n/2), prefix: make(map[string]*entry, n/2), segments: make(map[string]*entry, n/4), spare: make([]entry, n),
+	}
 	for _, p := range policies {
 		if p == nil {
 			continue
@@ -163,7 +172,7 @@ func (b *builder) add(r *rule, pattern string) {
 	}
 	e := table[key]
 	if e == nil {
-		e = &entry{}
+		e, b.spare = &b.spare[0], b.spare[1:] // there is one for each rule
 		table[key] = e
 	}
 	e.merge(r)

@@ -59,7 +59,7 @@ func parseTemplate(pattern string) (*template, error) {
 func (t *template) start() string {
 	s := strings.TrimPrefix(t.parts[0], "/")
 	if hasSegments(s) {
-		s = s[:strings.Index(s, "+")]
+		s, _, _ = strings.Cut(s, "+")
 	}
 	return strings.TrimSuffix(s, "/")
 }
