@@ -20,8 +20,8 @@ LINT         := $(LINT_DIR)/golangci-lint
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## build bin/bailiff, one static binary
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/bailiff ./cmd/bailiff
+build: ## build bin/bailiff, one static binary, and bin/bailiff-proof, which checks proofs of the audit trail
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/bailiff ./cmd/bailiff-proof
 
 demo: ## show what Bailiff does, against two real Vaults and a real PostgreSQL; KEEP=1 leaves them running
 	$(GO) run ./deploy/demo

@@ -20,6 +20,24 @@ func (c *Client) Audit(ctx context.Context, q url.Values) (AuditPage, error) {
 	return get[AuditPage](ctx, c, "audit", q)
 }
 
+// AuditKey asks for the public key of the trail.
+func (c *Client) AuditKey(ctx context.Context) (string, error) {
+	out, err := get[AuditKey](ctx, c, "audit/key", nil)
+	return out.Key, err
+}
+
+// AuditCheckpoint asks for the newest signature for the trail.
+func (c *Client) AuditCheckpoint(ctx context.Context) (string, error) {
+	out, err := get[AuditCheckpoint](ctx, c, "audit/checkpoint", nil)
+	return out.Checkpoint, err
+}
+
+// AuditProof asks for a proof that the record with number seq is in the trail.
+func (c *Client) AuditProof(ctx context.Context, seq uint64) (string, error) {
+	out, err := get[AuditProof](ctx, c, "audit/proofs/"+strconv.FormatUint(seq, 10), nil)
+	return out.Proof, err
+}
+
 // Plan asks what an apply would do.
 func (c *Client) Plan(ctx context.Context, in PlanRequest) (object.Plan, error) {
 	return send[object.Plan](ctx, c, http.MethodPost, "plan", in)

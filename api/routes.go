@@ -51,6 +51,9 @@ func (s *server) table() []route {
 	return []route{
 		{get, "status", nil, s.pass(policy.Read, "sys/bailiff/status")},
 		{get, "audit", auditQuery, s.pass(policy.Read, "sys/bailiff/audit")},
+		{get, "audit/key", nil, s.pass(policy.Read, "sys/bailiff/audit/key")},
+		{get, "audit/checkpoint", nil, s.pass(policy.Read, "sys/bailiff/audit/checkpoint")},
+		{get, "audit/proofs/{seq}", nil, s.pass(policy.Read, "sys/bailiff/audit/proofs/{seq}")},
 		{post, "plan", nil, forward[PlanRequest](s, "sys/bailiff/plan")},
 		{post, "apply", nil, forward[PlanRequest](s, "sys/bailiff/apply")},
 		{get, "objects/{kind}", nil, s.pass(policy.List, "sys/bailiff/objects/{kind}")},

@@ -87,6 +87,21 @@ type Keys struct {
 	Keys []Key `json:"keys"`
 }
 
+// AuditKey is the answer to GET audit/key.
+type AuditKey struct {
+	Key string `json:"key"`
+}
+
+// AuditCheckpoint is the answer to GET audit/checkpoint.
+type AuditCheckpoint struct {
+	Checkpoint string `json:"checkpoint"`
+}
+
+// AuditProof is the answer to GET audit/proofs/SEQ.
+type AuditProof struct {
+	Proof string `json:"proof"`
+}
+
 // AuditPage is the answer to GET audit: newest first. Next, where it is not 0, is the "before" of the page that follows.
 type AuditPage struct {
 	Records []audit.Record `json:"records"`

@@ -49,9 +49,15 @@ type recordStore interface {
 	metaStore
 }
 
-// openStore opens the store with its data keys and gives the key of names. The first start makes them, and the root key file
+// ownKeys are the keys that a store keeps for its servers.
+type ownKeys struct {
+	names []byte      // of the check in the names of credentials
+	trail *signingKey // of this node's audit trail
+}
+
+// openStore opens the store with its data keys and gives the keys that are kept in it. The first start makes them, and the root key file
 // where there is none.
-func openStore(ctx context.Context, cfg *config.Server, logger *slog.Logger) (store, []byte, error) {
+func openStore(ctx context.Context, cfg *config.Server, logger *slog.Logger) (store, ownKeys, error) {
 	var db store
 	var err error
 	if p := cfg.Store.Postgres; p != nil {
@@ -60,18 +66,21 @@ func openStore(ctx context.Context, cfg *config.Server, logger *slog.Logger) (st
 		db, err = openSQLite(ctx, cfg, logger)
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, ownKeys{}, err
 	}
 	keys, err := openKeys(ctx, db, cfg.RootKeyFile, logger)
 	if err != nil {
-		return nil, nil, errors.Join(err, db.Close())
+		return nil, ownKeys{}, errors.Join(err, db.Close())
 	}
 	db.UseSealer(keys)
-	name, err := nameKey(ctx, db, keys)
-	if err != nil {
-		return nil, nil, errors.Join(err, db.Close())
+	var own ownKeys
+	if own.names, err = nameKey(ctx, db, keys); err == nil {
+		own.trail, err = trailKey(ctx, db, keys, cfg.Node)
 	}
-	return db, name, nil
+	if err != nil {
+		return nil, ownKeys{}, errors.Join(err, db.Close())
+	}
+	return db, own, nil
 }
 
 const (

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -50,6 +51,8 @@ type server struct {
 	logger    *slog.Logger
 	db        store
 	trail     *audit.Log
+	tree      *witness
+	changed   atomic.Bool // the trail is not the one that was signed for
 	estate    *estate
 	leases    *broker.Broker
 	rotations *rotation.Manager
@@ -81,8 +84,11 @@ func open(ctx context.Context, cfg *config.Server, opts Options) (s *server, err
 	}); err != nil {
 		return s, err
 	}
-	var names []byte
-	if s.db, names, err = openStore(ctx, cfg, s.logger); err != nil {
+	var own ownKeys
+	if s.db, own, err = openStore(ctx, cfg, s.logger); err != nil {
+		return s, err
+	}
+	if err := s.openTree(own.trail); err != nil {
 		return s, err
 	}
 	if s.clusterID, err = clusterID(ctx, s.db); err != nil {
@@ -95,7 +101,7 @@ func open(ctx context.Context, cfg *config.Server, opts Options) (s *server, err
 	s.estate = newEstate(s.db, manager, s.logger)
 	if s.leases, err = broker.New(broker.Config{
 		Store: s.db, Claims: claims(s.db), Catalog: s.estate, Recorder: s.trail, Node: cfg.Node, Logger: s.logger, Fault: fault,
-		NameKey: names, Schedules: s.estate.schedules,
+		NameKey: own.names, Schedules: s.estate.schedules,
 	}); err != nil {
 		return s, err
 	}
@@ -128,7 +134,7 @@ func claims(db store) broker.Claimer {
 // doors builds the gate, what it guards, and the doors before it.
 func (s *server) doors(ctx context.Context, fault func(string)) error {
 	own, err := sys.New(sys.Config{
-		Leases: s.leases, Many: s.leases, Stuck: s.leases, Trail: s.trail, Estate: s.estate, Mounts: s.estate.mounts, Policies: s.estate,
+		Leases: s.leases, Many: s.leases, Stuck: s.leases, Trail: s.trail, Proofs: s.tree, Estate: s.estate, Mounts: s.estate.mounts, Policies: s.estate,
 		Identities: identities{s.estate}, Logger: s.logger, Tokens: s.estate.manager, Status: s.status,
 		Recovery: s.recovery, Reconciler: s.leases,
 	})
@@ -185,13 +191,15 @@ func (s *server) run(ctx context.Context, opts Options, ready func(ctx context.C
 	go func() { rotationsDone <- s.rotations.Run(brokerCtx) }()
 	sweepsDone := make(chan error, 1)
 	go func() { sweepsDone <- s.leases.RunSweeps(brokerCtx) }()
+	treeDone := make(chan error, 1)
+	go func() { treeDone <- s.followTrail(brokerCtx) }()
 	notesDone := make(chan struct{})
 	go func() { defer close(notesDone); s.recovery.Run(brokerCtx) }()
 
 	err = s.serve(ctx, opts, l, ready)
 	stopBroker()
 	<-notesDone
-	err = errors.Join(err, <-rotationsDone, <-sweepsDone)
+	err = errors.Join(err, <-rotationsDone, <-sweepsDone, <-treeDone)
 	if e := <-brokerDone; e != nil && !errors.Is(e, context.Canceled) {
 		err = errors.Join(err, e)
 	}

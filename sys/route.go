@@ -88,6 +88,9 @@ func (b *Backend) table() []route {
 
 		// Ours.
 		{read, "sys/bailiff/audit", b.queryTrail},
+		{read, "sys/bailiff/audit/key", b.trailKey},
+		{read, "sys/bailiff/audit/checkpoint", b.checkpoint},
+		{read, "sys/bailiff/audit/proofs/{seq}", b.proof},
 		{update, "sys/bailiff/plan", b.plan},
 		{update, "sys/bailiff/apply", b.apply},
 		{list, "sys/bailiff/objects/{kind}", b.objects},

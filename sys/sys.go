@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/bailiff-secrets/bailiff/audit"
+	"github.com/bailiff-secrets/bailiff/audit/merkle"
 	"github.com/bailiff-secrets/bailiff/broker"
 	"github.com/bailiff-secrets/bailiff/gate"
 	"github.com/bailiff-secrets/bailiff/identity"
@@ -34,6 +35,18 @@ type Leases interface {
 type Trail interface {
 	// Query calls fn for each record that matches, newest first; an error of fn ends it.
 	Query(ctx context.Context, q audit.Query, fn func(*audit.Record) error) error
+	// Head is the last durable record.
+	Head() audit.Head
+}
+
+// Proofs shows to outsiders what is in the trail; a *merkle.Tree is most of one.
+type Proofs interface {
+	// Key is the public key as text.
+	Key() string
+	// Checkpoint is the newest one, signed; nil before the first.
+	Checkpoint() []byte
+	// Prove shows that a record is in the trail; merkle.ErrUnsigned where it is too new.
+	Prove(ctx context.Context, seq uint64) (*merkle.Proof, error)
 }
 
 // Estate is what is declared, and the one way to change it. Every method that writes is durable on return. Errors are
@@ -93,6 +106,8 @@ type Config struct {
 	Tokens gate.Authenticator
 	// Reconciler is nil where targets can't be compared.
 	Reconciler Reconciler
+	// Proofs is nil where nothing is signed for.
+	Proofs Proofs
 	// Recovery is nil where nothing is ever held.
 	Recovery Recovery
 	// Status adds to the answer of sys/bailiff/status.

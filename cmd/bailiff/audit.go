@@ -17,7 +17,7 @@ import (
 )
 
 func (a *app) auditCommand() *cobra.Command {
-	return group("audit", "Ask the audit trail, and check it", a.auditQuery(), a.auditVerify())
+	return group("audit", "Ask the audit trail, and check it", a.auditQuery(), a.auditVerify(), a.auditKey(), a.auditCheckpoint(), a.auditProve())
 }
 
 func (a *app) auditQuery() *cobra.Command {
@@ -145,70 +145,3 @@ func (a *app) printCSV(records []audit.Record) error {
 	return w.WriteAll(rows)
 }
 
-func (a *app) auditVerify() *cobra.Command {
-	var dir, head string
-	cmd := &cobra.Command{
-		Use:   "verify --dir DIR",
-		Short: "Check a trail on disk: nothing changed, nothing missing",
-		Long: `Check a trail on disk, without a server and without changing anything. It says what it proved, and the first
-thing that is wrong. A trail whose end was cut off looks whole by itself: note the head that is printed elsewhere, and
-give it the next time with --head. Exit status 0: sound; 1: not sound, or it can't be read.`,
-		Example: `  bailiff audit verify --dir /var/lib/bailiff/audit
-  bailiff audit verify --dir /var/lib/bailiff/audit --head 1042:9f2c…`,
-		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			report, err := verify(dir, head)
-			if err != nil {
-				return err
-			}
-			if err := a.print(report, reportTable(report)); err != nil {
-				return err
-			}
-			if !report.OK() {
-				return fmt.Errorf("the trail in %s is not sound: %s", dir, report.Problem)
-			}
-			return nil
-		},
-	}
-	cmd.Flags().StringVar(&dir, "dir", "", "the trail's directory (required)")
-	cmd.Flags().StringVar(&head, "head", "", "a head that was noted before, as it was printed")
-	require(cmd, "dir")
-	a.formatFlag(cmd)
-	return cmd
-}
-
-func verify(dir, head string) (audit.Report, error) {
-	if head == "" {
-		return audit.Verify(dir)
-	}
-	known, err := audit.ParseHead(head)
-	if err != nil {
-		return audit.Report{}, fmt.Errorf("--head: %w", err)
-	}
-	return audit.VerifyAgainst(dir, known)
-}
-
-func reportTable(r audit.Report) table {
-	t := table{}
-	t.add("records", fmt.Sprintf("%d (%d to %d) in %d segments, %d bytes", r.Records, r.First, r.Last, r.Segments, r.Bytes))
-	if r.Records > 0 {
-		t.add("from", when(&r.FirstTime))
-		t.add("to", when(&r.LastTime))
-	}
-	t.add("head", r.Head.String())
-	for _, s := range r.Proved {
-		t.add("proved", s)
-	}
-	for _, s := range r.Unproved {
-		t.add("not proved", s)
-	}
-	if r.InUse {
-		t.add("in use", "a server has it open: what it is writing now was left out")
-	}
-	if r.OK() {
-		t.add("result", "sound")
-	} else {
-		t.add("result", "NOT SOUND: "+r.Problem)
-	}
-	return t
-}

@@ -33,11 +33,13 @@ func TestScripts(t *testing.T) {
 	vault := testenv.NewVault(t)
 	bin := testenv.VaultBinary(t)
 	pg := testenv.NewPostgres(t)
+	tools := buildProof(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
+			env.Setenv("PATH", env.Getenv("PATH")+string(filepath.ListSeparator)+tools)
 			env.Setenv("VAULT_A", vault.Addr)
 			env.Setenv("VAULT_A_TOKEN", vault.RootToken)
 			env.Setenv("PG_ADDRESS", "postgres://"+pg.Addr+"/postgres?sslmode=disable")
@@ -63,6 +65,17 @@ func TestScripts(t *testing.T) {
 			},
 		},
 	})
+}
+
+// buildProof builds the program that checks proofs, and gives its directory.
+func buildProof(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", dir, "../bailiff-proof").CombinedOutput()
+	if err != nil {
+		t.Fatalf("go build bailiff-proof: %v\n%s", err, out)
+	}
+	return dir
 }
 
 // exits runs a command that must end with the given exit status: exits 3 bailiff …
