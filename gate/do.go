@@ -11,7 +11,7 @@ import (
 	"github.com/bailiff-secrets/bailiff/audit"
 )
 
-// Config is what a Gate needs. All but Observe and Fault must be set.
+// Config is what a Gate needs. All but Wrapper, Observe and Fault must be set.
 type Config struct {
 	Authenticator Authenticator
 	Policies      Policies
@@ -19,6 +19,8 @@ type Config struct {
 	Recorder      Recorder
 	Logger        *slog.Logger
 
+	// Wrapper keeps answers that are to be wrapped; nil where none can be.
+	Wrapper Wrapper
 	// Observe is called once at the end of each request, for metrics. It must not block.
 	Observe func(r *Request, status audit.Status, took time.Duration)
 	// Fault is called at named points so that a test can end the process there:
@@ -56,6 +58,9 @@ func (g *Gate) Do(ctx context.Context, r *Request) (*Response, error) {
 	if r.Mount == nil {
 		return nil, g.end(ctx, r, nil, Errorf(NotFound, "no handler for route %q. route entry not found.", r.Path))
 	}
+	if err := g.canWrap(r); err != nil {
+		return nil, g.end(ctx, r, nil, err)
+	}
 	if r.changes = changes(r); r.changes {
 		// A kill from here on leaves a record that something was begun: whoever reads the trail knows to look.
 		if err := g.record(ctx, r, audit.StageRequest, audit.Begun, nil, nil); err != nil {
@@ -65,6 +70,7 @@ func (g *Gate) Do(ctx context.Context, r *Request) (*Response, error) {
 	}
 	resp, err := g.serve(ctx, r)
 	g.cfg.Fault("served")
+	resp, err = g.wrap(ctx, r, resp, err)
 	if err := g.end(ctx, r, resp, err); err != nil {
 		return nil, err
 	}

@@ -82,8 +82,11 @@ func (b *Backend) table() []route {
 		{update, "auth/token/revoke-self", b.revokeSelf},
 		{"", "auth/token/{rest...}", notHere("tokens can't be made, renewed or revoked here yet: see bailiff identity key")},
 
-		{"", "sys/wrapping/{rest...}", notHere("wrapping is not served yet")},
-		{"", "sys/tools/{rest...}", notHere("tools are not served")},
+		{update, "sys/tools/random", b.random},
+		{update, "sys/tools/random/{source}", b.random},
+		{update, "sys/tools/random/{source}/{bytes}", b.random},
+		{update, "sys/tools/hash", b.hash},
+		{update, "sys/tools/hash/{algorithm}", b.hash},
 		{"", "sys/remount", notHere("mounts are declared in files: see bailiff apply")},
 
 		// Ours.

@@ -108,6 +108,8 @@ type Config struct {
 	Reconciler Reconciler
 	// Proofs is nil where nothing is signed for.
 	Proofs Proofs
+	// Wrapping is nil where nothing is wrapped.
+	Wrapping Wrapping
 	// Recovery is nil where nothing is ever held.
 	Recovery Recovery
 	// Status adds to the answer of sys/bailiff/status.
@@ -130,7 +132,7 @@ func New(cfg Config) (*Backend, error) {
 		cfg.Status = func(context.Context) map[string]any { return nil }
 	}
 	b := &Backend{cfg: cfg}
-	b.routes = b.table()
+	b.routes = append(b.table(), b.wrapping()...)
 	return b, nil
 }
 
@@ -183,8 +185,11 @@ func (b *Backend) Changes(r *gate.Request) bool {
 	case policy.Read, policy.List, policy.Help:
 		return false
 	}
+	if strings.HasPrefix(r.Path, "sys/tools/") {
+		return false
+	}
 	switch r.Path {
-	case "sys/capabilities", "sys/capabilities-self", "sys/capabilities-accessor", "sys/leases/lookup", "sys/bailiff/plan", "sys/bailiff/revocations/preview",
+	case wrapPath, wrapLookupPath, "sys/capabilities", "sys/capabilities-self", "sys/capabilities-accessor", "sys/leases/lookup", "sys/bailiff/plan", "sys/bailiff/revocations/preview",
 		"auth/token/lookup", "auth/token/lookup-self", "auth/token/lookup-accessor":
 		return false
 	}

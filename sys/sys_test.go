@@ -112,7 +112,7 @@ func TestAnswers(t *testing.T) {
 		{"another's accessor", "root", "update auth/token/lookup-accessor", `{"accessor":"k-1"}`, "unsupported: only a caller's own accessor"},
 		{"no accessor", "root", "update auth/token/lookup-accessor", `{}`, "invalid: missing accessor"},
 		{"making a token", "root", "update auth/token/create", `{}`, "unsupported: tokens can't be made"},
-		{"wrapping", "root", "update sys/wrapping/wrap", `{}`, "unsupported: wrapping is not served yet"},
+		{"wrapping", "root", "update sys/wrapping/wrap", `{}`, "unsupported: response wrapping is not served here"},
 		{"a path that is none", "root", "read sys/nosuch", "", "not found: 1 error occurred:\n\t* unsupported path\n\n"},
 		{"help", "root", "help sys/mounts", "", "unsupported: 1 error occurred:\n\t* unsupported operation\n\n"},
 		{"a list of what is no list", "root", "list sys/capabilities-self", "", "unsupported: 1 error occurred:\n\t* unsupported operation\n\n"},

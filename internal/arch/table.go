@@ -11,7 +11,7 @@ func levels() [][]string {
 		{"server"},
 		{"producers"}, // the catalogue
 		{"hvp", "api", "console", "gateway", "sys", "engine", "producers/*", "auth/*", "store/*"},
-		{"rotation", "auth", "cubbyhole", "notify"},
+		{"rotation", "auth", "cubbyhole", "wrapping", "notify"},
 		{"broker", "usc", "upstream"},
 		{"gate"},
 		{"audit"}, // a record names the rule of policy that decided
@@ -49,7 +49,7 @@ func fenced() map[string][]string {
 
 // noHTTP lists the packages that have never heard of HTTP.
 func noHTTP() []string {
-	return []string{"broker", "rotation", "cubbyhole", "gate", "policy", "audit", "identity"}
+	return []string{"broker", "rotation", "cubbyhole", "wrapping", "gate", "policy", "audit", "identity"}
 }
 
 // homes lists the folders that may import what isn't ours and isn't Go's own; the longest entry counts.
