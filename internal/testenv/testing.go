@@ -140,6 +140,16 @@ func VaultBinary(t testing.TB) string {
 	return bin
 }
 
+// ToolBinary returns the path of the program that the module test/servers/NAME is for.
+func ToolBinary(t testing.TB, name string) string {
+	t.Helper()
+	bin, err := Shared(t).ToolBinary(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bin
+}
+
 // BuildBailiff builds cmd/bailiff with the given build tags, once in a process, and returns the program's path.
 func BuildBailiff(t testing.TB, tags ...string) string {
 	t.Helper()

@@ -1,7 +1,7 @@
 // Command servers makes sure that the real servers which tests need are there: it builds Vault and installs PostgreSQL
 // where they are missing.
 //
-//	servers ensure vault postgres
+//	servers ensure vault postgres consul-template
 package main
 
 import (
@@ -28,7 +28,7 @@ func main() {
 
 func run(ctx context.Context, args []string, progress io.Writer) error {
 	if len(args) < 2 || args[0] != "ensure" {
-		return errors.New("usage: servers ensure (vault|postgres)")
+		return errors.New("usage: servers ensure (vault|postgres|NAME of a module in test/servers)")
 	}
 	env, err := testenv.New(progress)
 	if err != nil {
@@ -42,7 +42,7 @@ func run(ctx context.Context, args []string, progress io.Writer) error {
 		case "postgres":
 			path, err = env.PostgresBinDir(ctx)
 		default:
-			err = fmt.Errorf("no server is called %q", name)
+			path, err = env.ToolBinary(ctx, name)
 		}
 		if err != nil {
 			return err
