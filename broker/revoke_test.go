@@ -173,6 +173,9 @@ func TestRetryIsAtOnce(t *testing.T) {
 
 func TestRevokePrefix(t *testing.T) {
 	test(t, func(w *world) {
+		w.stop()
+		w.cfg.SyncTimeout = time.Minute
+		w.start()
 		w.lasting()
 		ctx := context.Background()
 		var ids []string
