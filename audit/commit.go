@@ -217,6 +217,7 @@ func (l *Log) look() {
 	if err := l.ask(); err != nil {
 		l.lack(err)
 	}
+	l.patrol()
 }
 
 // intact says whether the file that is open is the one that lies at its path, with size bytes.
@@ -383,6 +384,11 @@ func (l *Log) rotate() error {
 	if err := w.file.Close(); err != nil {
 		f.Close()
 		return l.fail(fmt.Errorf("close audit segment: %w", err))
+	}
+	if p, err := printOf(w.seg.path); err == nil {
+		w.seg.print, w.seg.closed = p, true
+	} else {
+		l.damage(w.seg, err)
 	}
 	w.file, w.seg, w.size = f, seg, headerBytes
 	l.mu.Lock()

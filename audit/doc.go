@@ -37,6 +37,9 @@
 // log can be cut back to its last durable record. The active segment is checked before and after each commit, and once a
 // second: when it was deleted, replaced, cut or grown by somebody else, the log refuses everything.
 //
+// The segments before it are looked at when the log is opened, and once a second. What was done to one is recorded and
+// shown (Damage); the log goes on, because it is the past that somebody must look at.
+//
 // Below Config.ReserveBytes of free space only records that end something are taken (see Record.Essential), and, down to
 // half of the reserve, records of what was denied or refused. So a full volume stops issuing before it stops revoking,
 // and a flood of refused requests can't use up the room that revocations need.

@@ -64,6 +64,7 @@ type Log struct {
 	head     Head          // durable
 	segments []*segment    // oldest first; records go to the last
 	grown    chan struct{} // closed when head moves
+	damaged  []string      // segments that were changed from outside
 
 	fatal atomic.Pointer[error] // why nothing will be recorded any more
 	low   atomic.Pointer[error] // why ordinary records can't be recorded just now

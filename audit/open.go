@@ -47,6 +47,7 @@ func Open(cfg Config) (*Log, error) {
 	if err := l.recover(); err != nil {
 		return nil, errors.Join(err, l.release())
 	}
+	l.survey()
 	go l.run()
 	return l, nil
 }

@@ -41,6 +41,10 @@ type segment struct {
 	path  string
 	first uint64
 
+	// The committer's own.
+	closed bool // nothing is written to it any more, and print is what it looked like then
+	print  print
+
 	mu      sync.Mutex
 	indexed bool
 	size    int64 // bytes that are durable

@@ -151,7 +151,7 @@ func histogram(d *prometheus.Desc, h broker.Histogram, labels ...string) prometh
 type trailMetrics struct {
 	trail *audit.Log
 
-	records, commits, refused, seconds, bytes *prometheus.Desc
+	records, commits, refused, seconds, bytes, damaged *prometheus.Desc
 }
 
 func newTrailMetrics(trail *audit.Log) *trailMetrics {
@@ -165,12 +165,13 @@ func newTrailMetrics(trail *audit.Log) *trailMetrics {
 		refused: desc("refused_total", "Records that could not be kept."),
 		seconds: desc("commit_seconds_total", "Time spent in writes and syncs of the trail."),
 		bytes:   desc("bytes_total", "Bytes written to the trail."),
+		damaged: desc("damaged_segments", "Segments of the trail that were changed from outside since the start."),
 	}
 }
 
 // Describe is part of prometheus.Collector.
 func (m *trailMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.records, m.commits, m.refused, m.seconds, m.bytes} {
+	for _, d := range []*prometheus.Desc{m.records, m.commits, m.refused, m.seconds, m.bytes, m.damaged} {
 		ch <- d
 	}
 }
@@ -182,5 +183,6 @@ func (m *trailMetrics) Collect(ch chan<- prometheus.Metric) {
 	counter(ch, m.commits, s.Commits)
 	counter(ch, m.refused, s.Refused)
 	counter(ch, m.bytes, s.Bytes)
+	gauge(ch, m.damaged, float64(len(m.trail.Damage())))
 	ch <- prometheus.MustNewConstMetric(m.seconds, prometheus.CounterValue, s.Writing.Seconds())
 }

@@ -22,7 +22,7 @@ const statusWait = 3 * time.Second
 func (s *server) status(ctx context.Context) map[string]any {
 	out := map[string]any{
 		"node": s.cfg.Node, "version": s.version, "started_at": s.started.UTC().Format(time.RFC3339), "targets": s.estate.targets.health(ctx),
-		"audit": map[string]any{"records": s.trail.Head().Seq, "writable": s.trail.Err() == nil, "changed": s.changed.Load()},
+		"audit": map[string]any{"records": s.trail.Head().Seq, "writable": s.trail.Err() == nil, "changed": s.changed.Load(), "damaged": s.trail.Damage()},
 	}
 	if h, held := s.recovery.Held(); held {
 		out["held"] = map[string]any{"since": h.Since.Format(time.RFC3339), "why": h.Why}
