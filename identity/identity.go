@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/bailiff-secrets/bailiff/internal/object"
 	"github.com/bailiff-secrets/bailiff/internal/secret"
 )
 
@@ -48,14 +49,22 @@ type Identity struct {
 	Disabled    bool
 	MaxLeases   int    // open at a time; 0: no limit
 	IssueRate   string // "10/s"; empty: no limit
+	Aliases     []DeclaredAlias
 }
 
-// Role binds policies to identities.
+// DeclaredAlias is what an identity is called at an auth mount: who logs in there by that name is that identity.
+type DeclaredAlias = object.Alias
+
+// Role binds policies to identities, and to logins that proved something.
 type Role struct {
 	Name       string
 	Policies   []string
 	Identities []string // names of identities
+	Binds      []Bind
 }
+
+// Bind is what a login must have proved to have a role.
+type Bind = object.Bind
 
 // Key is one access key of an identity. The key itself is never kept.
 type Key struct {

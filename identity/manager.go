@@ -115,6 +115,7 @@ func (m *Manager) Authenticate(_ context.Context, token secret.Value, _ netip.Ad
 		Name: entry.identity.Name, AccessID: id, KeyID: found.ID, Method: "api-key", Accessor: found.ID,
 		Policies: entry.policies, Metadata: entry.identity.Metadata, IssuedAt: found.CreatedAt,
 		Expires: found.ExpiresAt, MaxLeases: entry.identity.MaxLeases, IssueRate: entry.identity.IssueRate,
+		DisplayName: entry.identity.Name, EntityID: entry.entityID, TokenPolicies: entry.policies,
 	}, nil
 }
 
@@ -273,9 +274,11 @@ func without(keys []Key, id string) []Key {
 	return out
 }
 
+func random(b []byte) { rand.Read(b) } //nolint:errcheck // never fails: see crypto/rand
+
 func randomLetters(n int) string {
 	b := make([]byte, n)
-	rand.Read(b) //nolint:errcheck // never fails: see crypto/rand
+	random(b)
 	return letters.EncodeToString(b)
 }
 

@@ -134,6 +134,7 @@ func TestAuthenticate(t *testing.T) {
 	want := identity.Caller{
 		Name: "alice", AccessID: aliceID, KeyID: good.ID, Method: "api-key", Accessor: good.ID,
 		Policies: []string{"a", "default", "ops", "z"}, IssuedAt: good.CreatedAt,
+		DisplayName: "alice", EntityID: identity.EntityIDOf(aliceID), TokenPolicies: []string{"a", "default", "ops", "z"},
 	}
 	if diff := cmp.Diff(want, c); diff != "" {
 		t.Errorf("caller (-want +got):\n%s", diff)

@@ -135,7 +135,19 @@ func (f *objectFile) role(b *hcl.Block) {
 	f.keep(r, b, f.read(b.Body, block{attrs: f.shownAttrs(map[string]attr{
 		"policies":   texts(&r.Policies),
 		"identities": texts(&r.Identities),
-	}, nil)}))
+	}, nil), blocks: map[string]inner{"bind": {many: true, read: func(b *hcl.Block) { f.bind(r, b) }}}}))
+}
+
+func (f *objectFile) bind(r *object.Role, b *hcl.Block) {
+	var bind object.Bind
+	f.read(b.Body, block{attrs: f.shownAttrs(map[string]attr{"mount": text(&bind.Mount), "claims": listMap(&bind.Claims)}, nil)})
+	r.Binds = append(r.Binds, bind)
+}
+
+func (f *objectFile) alias(i *object.Identity, b *hcl.Block) {
+	var alias object.Alias
+	f.read(b.Body, block{attrs: f.shownAttrs(map[string]attr{"mount": text(&alias.Mount), "name": text(&alias.Name)}, nil)})
+	i.Aliases = append(i.Aliases, alias)
 }
 
 // identity has no access id and is not disabled by a file: the one is Bailiff's choice, the other is done at once and stays
@@ -148,7 +160,7 @@ func (f *objectFile) identity(b *hcl.Block) {
 		"metadata":       textMap(&i.Metadata),
 		"max_leases":     whole(&i.MaxLeases),
 		"max_issue_rate": text(&i.IssueRate),
-	}, nil)}))
+	}, nil), blocks: map[string]inner{"alias": {many: true, read: func(b *hcl.Block) { f.alias(i, b) }}}}))
 }
 
 func (f *objectFile) notify(b *hcl.Block) {

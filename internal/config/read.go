@@ -228,6 +228,28 @@ func texts(to *[]string) attr {
 	}
 }
 
+// listMap takes { key = ["value", …] }, and one value for a list of it.
+func listMap(to *map[string][]string) attr {
+	return func(v value) error {
+		if !v.Type().IsObjectType() && !v.Type().IsMapType() {
+			return errors.New(`write { key = ["value"] }`)
+		}
+		out := map[string][]string{}
+		for it := v.ElementIterator(); it.Next(); {
+			k, e := it.Element()
+			var list []string
+			if !e.IsNull() && e.Type() == cty.String {
+				list = []string{e.AsString()}
+			} else if err := texts(&list)(value{Value: e}); err != nil {
+				return fmt.Errorf("the values of %s: %w", k.AsString(), err)
+			}
+			out[k.AsString()] = list
+		}
+		*to = out
+		return nil
+	}
+}
+
 func textMap(to *map[string]string) attr {
 	return func(v value) error {
 		if !v.Type().IsObjectType() && !v.Type().IsMapType() {

@@ -57,4 +57,6 @@ type Store interface {
 	// spaces, or of all where none is given. Removed ones are told for at least ten minutes (Kept); horizon is the smallest seq
 	// from which nothing is missing: who asks for changes after a smaller one must read everything anew.
 	DocumentChanges(ctx context.Context, seq int64, limit int, spaces ...string) (changed []Document, horizon int64, err error)
+	// DocumentSeq is the Seq of the last change so far; who reads documents now and then asks for changes after it misses none.
+	DocumentSeq(ctx context.Context) (int64, error)
 }

@@ -39,6 +39,8 @@ const (
 	maxMetadata   = 64
 	nameAlphabet  = "letters, digits, dots, dashes and underscores, at most 64, beginning with a letter or a digit"
 	identAlphabet = "letters, digits, dots, dashes, underscores and @, at most 64, beginning with a letter or a digit"
+
+	policyAlphabet = "letters, digits, dots, dashes, underscores, slashes, colons, @ and +, at most 64, beginning with a letter or a digit"
 )
 
 // reserved are the first segments of paths that are Vault's own.
@@ -247,7 +249,7 @@ func (c *checker) connector(n *Connector) {
 }
 
 func (c *checker) policy(p *Policy) {
-	c.name("name", p.Name)
+	c.alphabet("name", p.Name, "/:@+", policyAlphabet)
 	if p.Name != strings.ToLower(p.Name) {
 		c.bad("name", "it has capital letters", "write it in small letters, as Vault does")
 	}
@@ -269,6 +271,9 @@ func (c *checker) role(r *Role) {
 	if slices.Contains(r.Policies, PolicyRoot) && len(r.Policies) > 1 {
 		c.bad("policies", "root stands alone", "make it the only policy of a role of its own")
 	}
+	for _, b := range r.Binds {
+		c.bind(b)
+	}
 }
 
 func (c *checker) identity(i *Identity) {
@@ -285,6 +290,29 @@ func (c *checker) identity(i *Identity) {
 	for k, v := range i.Metadata {
 		c.alphabet("metadata", k, "", nameAlphabet)
 		c.text("metadata."+k, v)
+	}
+	for _, a := range i.Aliases {
+		c.alias("alias", a.Mount, a.Name)
+	}
+}
+
+func (c *checker) alias(field, mount, name string) {
+	c.needed(field+".mount", mount != "", `name the auth mount: "userpass"`)
+	c.needed(field+".name", name != "", "name who logs in there")
+	c.text(field+".mount", mount)
+	c.text(field+".name", name)
+	if strings.HasPrefix(mount, "auth/") || strings.HasPrefix(mount, "/") || strings.HasSuffix(mount, "/") {
+		c.bad(field+".mount", "it is written without auth/ and without a slash at its ends", `write "userpass"`)
+	}
+}
+
+func (c *checker) bind(b Bind) {
+	c.alias("bind", b.Mount, "-")
+	c.needed("bind.claims", len(b.Claims) > 0, `name what a login must have proved: claims = { repository_id = ["123"] }`)
+	for name, values := range b.Claims {
+		c.text("bind.claims", name)
+		c.needed("bind.claims."+name, len(values) > 0, "list the values that it may have")
+		c.list("bind.claims."+name, values)
 	}
 }
 
@@ -306,7 +334,7 @@ func (c *checker) alphabet(field, s, extra, words string) {
 	switch {
 	case s == "":
 		c.bad(field, "it is empty", "use "+words)
-	case len(s) > maxName || !onlyNameBytes(s, extra) || strings.IndexByte(".-_@", s[0]) >= 0:
+	case len(s) > maxName || !onlyNameBytes(s, extra) || strings.IndexByte(".-_@/:+", s[0]) >= 0:
 		c.bad(field, fmt.Sprintf("%.80q can't be used", s), "use "+words)
 	}
 }

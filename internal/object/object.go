@@ -165,6 +165,19 @@ type Role struct {
 	Name       string   `json:"name"`
 	Policies   []string `json:"policies,omitempty"`
 	Identities []string `json:"identities,omitempty"`
+	Binds      []Bind   `json:"binds,omitempty"` // logins that have the role through what they proved
+}
+
+// Bind is what a login must have proved: at that mount, of every claim one of the values.
+type Bind struct {
+	Mount  string              `json:"mount"` // of the auth method: "jwt"
+	Claims map[string][]string `json:"claims"`
+}
+
+// Alias is what an identity is called at an auth mount: who logs in there by that name is that identity.
+type Alias struct {
+	Mount string `json:"mount"` // "userpass"
+	Name  string `json:"name"`
 }
 
 // Identity is who may call. Its access keys are kept apart.
@@ -177,4 +190,5 @@ type Identity struct {
 	Disabled    bool              `json:"disabled,omitempty"`
 	MaxLeases   int               `json:"max_leases,omitempty"`     // open at a time; 0: no limit
 	IssueRate   string            `json:"max_issue_rate,omitempty"` // "10/s", "100/m"; empty: no limit
+	Aliases     []Alias           `json:"aliases,omitempty"`
 }

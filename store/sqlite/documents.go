@@ -235,6 +235,15 @@ func (db *DB) DocumentChanges(ctx context.Context, seq int64, limit int, spaces 
 	return changed, horizon, nil
 }
 
+// DocumentSeq is the Seq of the last change so far.
+func (db *DB) DocumentSeq(ctx context.Context) (seq int64, err error) {
+	err = db.query(ctx, func(scan func(...any) error) error { return scan(&seq) }, "SELECT seq FROM document_state")
+	if err != nil {
+		return 0, fmt.Errorf("asking for the last change of documents: %w", err)
+	}
+	return seq, nil
+}
+
 func (db *DB) documents(ctx context.Context, query string, args ...any) ([]document.Document, error) {
 	var found []document.Document
 	err := db.query(ctx, func(scan func(...any) error) error {

@@ -406,6 +406,11 @@ func documentChanges(t *testing.T, s document.Store) {
 	write(t, s, newDocument("b", inSpace("other")))
 	wantEqual(t, "all changes", changed(t, s, 0), []string{"c", "a", "b"})
 	wantEqual(t, "none", changed(t, s, 1<<60), []string(nil))
+	last := newDocument("last")
+	write(t, s, last)
+	if seq, err := s.DocumentSeq(t.Context()); err != nil || seq != last.Seq {
+		t.Errorf("the last change has seq %d, got %d, %v", last.Seq, seq, err)
+	}
 }
 
 func documentChangesOf(t *testing.T, s document.Store) {
