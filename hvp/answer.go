@@ -21,6 +21,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, q *gate.Request
 		letGo(resp)
 		panic(http.ErrAbortHandler)
 	}
+	warn(w.Header(), r, resp)
 	if resp.Raw != nil {
 		h.stream(w, r, q, resp)
 		return

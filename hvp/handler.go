@@ -168,10 +168,8 @@ func (h *Handler) refused(q *gate.Request, r *http.Request) *no {
 			return &no{kind: gate.Invalid, why: "namespaces are not served: leave X-Vault-Namespace away"}
 		}
 	}
-	for _, ttl := range r.Header["X-Vault-Wrap-Ttl"] {
-		if ttl != "" && ttl != "0" && ttl != "0s" {
-			return &no{kind: gate.Unsupported, why: "response wrapping is not served yet: leave X-Vault-Wrap-TTL away"}
-		}
+	if n := wrapping(q, r.Header); n != nil {
+		return n
 	}
 	if writes(q.Op) && r.ContentLength > h.maxBody {
 		return &no{kind: gate.TooLarge, why: h.tooLarge()}

@@ -15,6 +15,7 @@ const (
 	typeOfToken     = "token"
 	typeOfSystem    = "system"
 	typeOfDatabase  = "database"
+	typeOfCubbyhole = "cubbyhole"
 	kindOfAuthToken = "default-service"
 )
 
@@ -112,7 +113,7 @@ func mountData(m *gate.Mount) map[string]any {
 		"config":                  config,
 		"description":             m.Description,
 		"external_entropy_access": false,
-		"local":                   false,
+		"local":                   m.Type == typeOfCubbyhole,
 		"options":                 m.Options,
 		"plugin_version":          "",
 		"running_plugin_version":  "",
@@ -125,7 +126,7 @@ func mountData(m *gate.Mount) map[string]any {
 		data["options"] = map[string]string{}
 	}
 	switch m.Type {
-	case typeOfSystem, typeOfDatabase: // Vault says nothing of these
+	case typeOfSystem, typeOfDatabase, typeOfCubbyhole: // Vault says nothing of these
 	case typeOfToken:
 		config["token_type"] = kindOfAuthToken
 	default:
