@@ -63,8 +63,11 @@ type Record struct {
 
 	// Essential is set by the caller on a record that ends something (a request to revoke a lease or a token, and its
 	// answer): it is taken even when the volume has less than Config.ReserveBytes free. It is not written. Every record of
-	// StageEvent counts as essential without it.
+	// StageEvent counts as essential without it, but for those that may wait.
 	Essential bool `json:"-"`
+
+	// MayWait is set by the caller on an event that ends nothing: it is not taken as essential. It is not written.
+	MayWait bool `json:"-"`
 }
 
 // class says how far into the reserve of free space a record may go.
@@ -78,7 +81,7 @@ const (
 
 func (r *Record) class() class {
 	switch {
-	case r.Essential || r.Stage == StageEvent:
+	case r.Essential || r.Stage == StageEvent && !r.MayWait:
 		return ending
 	case r.Status == Denied || r.Status == Refused:
 		return refusal

@@ -16,6 +16,7 @@ import (
 	"github.com/bailiff-secrets/bailiff/identity"
 	"github.com/bailiff-secrets/bailiff/internal/document"
 	"github.com/bailiff-secrets/bailiff/internal/object"
+	"github.com/bailiff-secrets/bailiff/notify"
 	"github.com/bailiff-secrets/bailiff/policy"
 	"github.com/bailiff-secrets/bailiff/rotation"
 	"github.com/bailiff-secrets/bailiff/usc"
@@ -30,6 +31,7 @@ type estate struct {
 	internal  []*gate.Mount // sys/, auth/token/
 	leases    *broker.Broker
 	rotations *rotation.Manager
+	hooks     *notify.Manager
 	engine    *engine.Engine // serves broker mounts
 	targets   *targets
 	logger    *slog.Logger
@@ -69,6 +71,7 @@ func (e *estate) swap(_ context.Context, records []object.Record) error {
 	e.manager.Use(identity.NewDirectory(set.identities, set.roles))
 	e.targets.keepOnly(set.targets)
 	e.rotations.Changed()
+	e.hooks.Use(set.notifies)
 	return nil
 }
 

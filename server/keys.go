@@ -38,6 +38,7 @@ type leaseStore interface {
 	broker.Claimer
 	broker.Counter
 	broker.Revocations
+	broker.Expirer
 }
 
 // recordStore keeps everything else.

@@ -21,6 +21,7 @@ import (
 	"github.com/bailiff-secrets/bailiff/hvp"
 	"github.com/bailiff-secrets/bailiff/identity"
 	"github.com/bailiff-secrets/bailiff/internal/config"
+	"github.com/bailiff-secrets/bailiff/notify"
 	"github.com/bailiff-secrets/bailiff/rotation"
 	"github.com/bailiff-secrets/bailiff/sys"
 	"github.com/bailiff-secrets/bailiff/usc"
@@ -56,6 +57,7 @@ type server struct {
 	estate    *estate
 	leases    *broker.Broker
 	rotations *rotation.Manager
+	hooks     *notify.Manager
 	recovery  *recovery
 	front     *front
 	boot      *bootstrapper
@@ -112,10 +114,13 @@ func open(ctx context.Context, cfg *config.Server, opts Options) (s *server, err
 	if err := s.rotate(fault); err != nil {
 		return s, err
 	}
+	if err := s.webhooks(); err != nil {
+		return s, err
+	}
 	if err := s.doors(ctx, fault); err != nil {
 		return s, err
 	}
-	s.metrics.registry.MustRegister(newLeaseMetrics(s.leases), newTrailMetrics(s.trail), heldMetric(s.leases.Held))
+	s.metrics.registry.MustRegister(newHookMetrics(s.hooks), newLeaseMetrics(s.leases), newTrailMetrics(s.trail), heldMetric(s.leases.Held))
 	s.boot = &bootstrapper{estate: s.estate, store: s.db, trail: s.trail}
 	if cfg.Listener.TLSCertFile != "" {
 		s.cert, err = loadCertificate(cfg.Listener.TLSCertFile, cfg.Listener.TLSKeyFile)
@@ -189,6 +194,8 @@ func (s *server) run(ctx context.Context, opts Options, ready func(ctx context.C
 	go func() { brokerDone <- s.leases.Run(brokerCtx) }()
 	rotationsDone := make(chan error, 1)
 	go func() { rotationsDone <- s.rotations.Run(brokerCtx) }()
+	hooksDone := make(chan error, 1)
+	go func() { hooksDone <- s.hooks.Run(brokerCtx) }()
 	sweepsDone := make(chan error, 1)
 	go func() { sweepsDone <- s.leases.RunSweeps(brokerCtx) }()
 	treeDone := make(chan error, 1)
@@ -199,7 +206,7 @@ func (s *server) run(ctx context.Context, opts Options, ready func(ctx context.C
 	err = s.serve(ctx, opts, l, ready)
 	stopBroker()
 	<-notesDone
-	err = errors.Join(err, <-rotationsDone, <-sweepsDone, <-treeDone)
+	err = errors.Join(err, <-rotationsDone, <-hooksDone, <-sweepsDone, <-treeDone)
 	if e := <-brokerDone; e != nil && !errors.Is(e, context.Canceled) {
 		err = errors.Join(err, e)
 	}

@@ -27,6 +27,9 @@ func (s *server) status(ctx context.Context) map[string]any {
 	if h, held := s.recovery.Held(); held {
 		out["held"] = map[string]any{"since": h.Since.Format(time.RFC3339), "why": h.Why}
 	}
+	if hooks := s.webhookStatus(); len(hooks) > 0 {
+		out["webhooks"] = hooks
+	}
 	if leases, err := s.leaseStatus(ctx); err == nil {
 		out["leases"] = leases
 	}
