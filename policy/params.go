@@ -301,7 +301,8 @@ func parseNames(pattern string, f field) ([]string, *ParseError) {
 func parseWrap(pattern string, f field) (time.Duration, *ParseError) {
 	d, ok := vaultDuration(f.val)
 	if !ok || d < 0 {
-		return 0, wrong(f.line, `path %q: %s must be a duration: "90s", "15m" or a number of seconds`, pattern, f.key)
+		return 0, wrong(f.line, `path %q: %s must be a duration: "90s", "15m" or a number of seconds`, pattern, f.key).
+			as("error parsing %s: time: invalid duration %q", f.key, f.val.text)
 	}
 	return d, nil
 }

@@ -47,7 +47,7 @@ func (p *Policy) parse(text string) *ParseError {
 		case f.key == "name":
 			return wrong(f.line, "name must be a string")
 		default:
-			return wrong(f.line, "unknown key %q: a policy holds path and name", f.key)
+			return wrong(f.line, "unknown key %q: a policy holds path and name", f.key).as("1 error occurred:\n\t* invalid key %q on line 0\n\n", f.key)
 		}
 	}
 	return nil
@@ -90,11 +90,12 @@ func (r *rule) parsePattern(pattern string, line int) *ParseError {
 	if strings.Contains(pattern, "{{") || strings.Contains(pattern, "}}") {
 		var err error
 		if r.tmpl, err = parseTemplate(pattern); err != nil {
-			return wrong(line, "path %q: %v", pattern, err)
+			return wrong(line, "path %q: %v", pattern, err).as("failed to validate policy templating: %v", err)
 		}
 	}
 	if strings.Contains(pattern, "+*") {
-		return wrong(line, `path %q: "+*" is not a wildcard: "+" is a whole segment`, pattern)
+		return wrong(line, `path %q: "+*" is not a wildcard: "+" is a whole segment`, pattern).
+			as("path %q: invalid use of wildcards ('+*' is forbidden)", strings.TrimPrefix(pattern, "/"))
 	}
 	if r.tmpl == nil {
 		r.key = strings.TrimPrefix(pattern, "/")
@@ -118,7 +119,7 @@ func (r *rule) parseBody(pattern string, body []field) *ParseError {
 		r.caps |= more
 	}
 	if l.minWrap != 0 && l.maxWrap != 0 && l.maxWrap < l.minWrap {
-		return wrong(r.Line, "path %q: max_wrapping_ttl is less than min_wrapping_ttl", pattern)
+		return wrong(r.Line, "path %q: max_wrapping_ttl is less than min_wrapping_ttl", pattern).as("max_wrapping_ttl cannot be less than min_wrapping_ttl")
 	}
 	if r.caps.has(capDeny) {
 		r.caps = setOf(capDeny)
@@ -143,7 +144,8 @@ func parseKey(pattern string, f field, l *limits) (capSet, *ParseError) {
 		}
 		caps, ok := shorthand(f.val.text)
 		if !ok {
-			return 0, wrong(f.line, "path %q: unknown policy %q: it is deny, read, write or sudo", pattern, f.val.text)
+			return 0, wrong(f.line, "path %q: unknown policy %q: it is deny, read, write or sudo", pattern, f.val.text).
+				as("path %q: invalid policy %q", pattern, f.val.text)
 		}
 		return caps, nil
 	case "allowed_parameters", "denied_parameters", "required_parameters", "min_wrapping_ttl", "max_wrapping_ttl":
@@ -151,7 +153,7 @@ func parseKey(pattern string, f field, l *limits) (capSet, *ParseError) {
 	case "control_group", "mfa_methods":
 		return 0, wrong(f.line, "path %q: %s is not supported: without it the rule would allow more than it says", pattern, f.key)
 	}
-	return 0, wrong(f.line, "path %q: unknown key %q", pattern, f.key)
+	return 0, wrong(f.line, "path %q: unknown key %q", pattern, f.key).as("1 error occurred:\n\t* path %q: invalid key %q on line %d\n\n", pattern, f.key, f.line)
 }
 
 func parseCapabilities(pattern string, f field) (capSet, *ParseError) {
@@ -165,7 +167,7 @@ func parseCapabilities(pattern string, f field) (capSet, *ParseError) {
 		}
 		c, ok := parseCapability(n.text)
 		if !ok {
-			return 0, wrong(f.line, "path %q: unknown capability %q", pattern, n.text)
+			return 0, wrong(f.line, "path %q: unknown capability %q", pattern, n.text).as("path %q: invalid capability %q", pattern, n.text)
 		}
 		caps |= setOf(c)
 	}

@@ -101,6 +101,22 @@ type ParseError struct {
 	File string // the name of the policy
 	Line int    // counted from 1; 0 where it isn't known
 	Msg  string
+
+	vault string // as Vault words it; empty: as Msg
+}
+
+// Vault is what Vault says to the same text, as far as it says something better than nothing.
+func (e *ParseError) Vault() string {
+	if e.vault != "" {
+		return "failed to parse policy: " + e.vault
+	}
+	return "failed to parse policy: " + e.Msg
+}
+
+// as adds Vault's words.
+func (e *ParseError) as(format string, args ...any) *ParseError {
+	e.vault = fmt.Sprintf(format, args...)
+	return e
 }
 
 func (e *ParseError) Error() string {

@@ -70,7 +70,7 @@ func readHCL(text string) ([]field, *ParseError) {
 	if err != nil {
 		var at *parser.PosError
 		if errors.As(err, &at) {
-			return nil, wrong(at.Pos.Line, "%v", at.Err)
+			return nil, wrong(at.Pos.Line, "%v", at.Err).as("%v", at)
 		}
 		return nil, wrong(0, "%v", err)
 	}

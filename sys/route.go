@@ -42,13 +42,6 @@ func (b *Backend) table() []route {
 		{read, "sys/audit", b.auditDevices},
 		{"", "sys/audit/{path...}", notHere("the audit trail is always on and is not switched: see bailiff audit query")},
 
-		{list, "sys/policies/acl", b.policyNames},
-		{read, "sys/policies/acl/{name}", b.aclPolicy},
-		{"", "sys/policies/acl/{name}", notHere("policies are declared in files: see bailiff apply")},
-		{list, "sys/policy", b.oldPolicyNames},
-		{read, "sys/policy", b.oldPolicyNames},
-		{read, "sys/policy/{name}", b.oldPolicy},
-		{"", "sys/policy/{name}", notHere("policies are declared in files: see bailiff apply")},
 		{update, "sys/capabilities-self", b.capabilitiesSelf},
 		{update, "sys/capabilities", b.capabilities},
 		{update, "sys/capabilities-accessor", b.capabilitiesAccessor},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -132,7 +133,7 @@ func New(cfg Config) (*Backend, error) {
 		cfg.Status = func(context.Context) map[string]any { return nil }
 	}
 	b := &Backend{cfg: cfg}
-	b.routes = append(b.table(), b.wrapping()...)
+	b.routes = slices.Concat(b.table(), b.policyRoutes(), b.wrapping())
 	return b, nil
 }
 

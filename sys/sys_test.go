@@ -57,7 +57,7 @@ func TestAnswers(t *testing.T) {
 		{"the built-in policy", "root", "read sys/policies/acl/default", "", `ok {"name":"default","policy":"# Its own token…`},
 		{"the root policy", "root", "read sys/policies/acl/root", "", `ok {"name":"root","policy":""}`},
 		{"no such policy", "root", "read sys/policies/acl/nosuch", "", "missing"},
-		{"writing a policy", "root", "update sys/policies/acl/app", `{"policy":""}`, "unsupported: policies are declared in files"},
+		{"an empty policy", "root", "update sys/policies/acl/app", `{"policy":""}`, "invalid: 'policy' parameter not supplied or empty"},
 		{"old clients' policies", "root", "read sys/policy", "", `ok {"keys":["app","default","root"],"policies":["app","default","root"]}`},
 		{"old clients' list of policies", "root", "list sys/policy", "", `ok {"keys":["app","default","root"],"policies":["app","default","root"]}`},
 		{"old clients' policy", "root", "read sys/policy/app", "", `ok {"name":"app","rules":…`},
@@ -73,7 +73,7 @@ func TestAnswers(t *testing.T) {
 		{"capabilities of no token", "root", "update sys/capabilities", `{"path":"x"}`, "invalid: token not found"},
 		{"capabilities of another's accessor", "root", "update sys/capabilities-accessor", `{"path":"x","accessor":"k-1"}`, "unsupported: only a caller's own accessor"},
 		{"all of root's rules", "root", "read sys/internal/ui/resultant-acl", "", `ok {"root":true}`},
-		{"all of a caller's rules", "ci", "read sys/internal/ui/resultant-acl", "", `unsupported: the rules of a caller`},
+		{"all of a caller's rules", "ci", "read sys/internal/ui/resultant-acl", "", `ok {"exact_paths":{"auth/token/lookup-self":{"capabilities":["read"]}…`},
 
 		{"an unknown lease", "ci", "update sys/leases/lookup", `{"lease_id":"nosuch"}`, "invalid: invalid lease"},
 		{"an odd lease", "ci", "update sys/leases/lookup", `{"lease_id":"../x"}`, "invalid: invalid lease"},
