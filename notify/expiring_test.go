@@ -2,9 +2,6 @@ package notify_test
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"net/http/httptest"
@@ -21,14 +18,6 @@ import (
 func certificate(t *testing.T, s *httptest.Server) string {
 	t.Helper()
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))
-}
-
-// signed is the header as the documentation says that it is made.
-func signed(t *testing.T, key string, at int64, body string) string {
-	t.Helper()
-	h := hmac.New(sha256.New, []byte(key))
-	fmt.Fprintf(h, "%d.%s", at, body)
-	return fmt.Sprintf("t=%d,v1=%s", at, hex.EncodeToString(h.Sum(nil)))
 }
 
 // ends adds an active lease that ends so long from now.

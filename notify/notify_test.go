@@ -2,11 +2,15 @@ package notify_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -398,15 +402,26 @@ func TestTLS(t *testing.T) {
 	w.within("the event has arrived", func() bool { return len(r.all()) == 1 })
 }
 
-// TestVerifyIsWhatTheDocumentationShows: fixed values, for those who write a receiver in another language.
-func TestVerifyIsWhatTheDocumentationShows(t *testing.T) {
-	const header = "t=1700000000,v1=4a6d8b0fd5a0a5a5c0a1a0b2f7ec6b1d8f5d4a7ce8b8a4bb0a9f0a6a1b6f0c11"
-	if err := notify.Verify("a-secret-of-32-bytes-or-more-....", header, []byte(`{}`), time.Unix(1700000000, 0), time.Minute); err == nil {
-		t.Error("a signature of something else holds")
+// TestTheExampleOfTheDocumentationHolds: the header there is that of the body there, with the secret there.
+func TestTheExampleOfTheDocumentationHolds(t *testing.T) {
+	text, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
 	}
-	want := signed(t, "a-secret-of-32-bytes-or-more-....", 1700000000, `{"specversion":"1.0"}`)
-	if err := notify.Verify("a-secret-of-32-bytes-or-more-....", want, []byte(`{"specversion":"1.0"}`), time.Unix(1700000030, 0), time.Minute); err != nil {
-		t.Errorf("%s: %v", want, err)
+	example := regexp.MustCompile(`(?s)Bailiff-Signature: (t=(\d+),v1=\w+)\n\n([^\n]+)\n.*secret of the example is ` + "`(\\w+)`").FindSubmatch(text)
+	if example == nil {
+		t.Fatal("there is no example")
+	}
+	at, err := strconv.ParseInt(string(example[2]), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := notify.Verify(string(example[4]), string(example[1]), example[3], time.Unix(at, 0), time.Minute); err != nil {
+		t.Error(err)
+	}
+	var e event
+	if err := json.Unmarshal(example[3], &e); err != nil || e.Type != object.EventRevoked || e.Time.Unix() != at || e.Subject != e.Data["lease_id"] {
+		t.Errorf("got %+v, %v", e, err)
 	}
 }
 
