@@ -37,6 +37,18 @@
 //	many-expanded    a page of revoking leases, and     the credentials           those are due; expansion goes on behind the
 //	                 the cursor behind it                                         cursor
 //
+// An issue waits twice for the disk, not four times: the pending row becomes durable beside the gate's record of the request,
+// and the target is reached when both are; the active row becomes durable beside the record of the answer, and the answer
+// leaves when both are. A crash between the two of a pair leaves one of them:
+//
+//	the request's record alone      nothing was done; the trail says that something was begun
+//	the pending row alone           as intent-durable; the trail tells of its end
+//	the answer's record alone       as created: no answer has left, and the lease is revoked at the deadline
+//	the active row alone            as active-durable
+//
+// Where one of a pair fails and the other doesn't, nothing is released: a pending lease of which the target has not heard is
+// revoked without asking it, and an answer that was recorded and is not given is taken back by another record.
+//
 // A crash in the middle of a page leaves the cursor before it: the page is marked once more, which changes nothing for those
 // that were. Where several brokers share the store, what a dead one held is due for the others when its claim or its hold is
 // over, and its revocations of many are taken over when they have stood still for ten seconds.

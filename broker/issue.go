@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"time"
@@ -43,38 +44,51 @@ type order struct {
 	ahead    bool   // nobody asks yet: it is for a pool
 }
 
-// issued is an active lease with its credential.
+// issued is a lease with its credential. It is active, or will be when it is activated.
 type issued struct {
-	lease *Lease
-	cred  *Credential
-	term  term
+	lease    *Lease
+	cred     *Credential
+	term     term
+	activate func(context.Context) error // durably; nil where it is done
 }
 
-// issueNew issues a credential that nobody has.
+// issueNew issues a credential that nobody has. Its lease becomes active beside the record of the answer, or at once where
+// the credential is going to be shared.
 func (b *Broker) issueNew(ctx context.Context, o *order) (i issued, err error) {
 	if err := b.lanes.admits(o.role.Target); err != nil {
 		return i, err
 	}
-	defer b.stats.took("issue", o.kind, time.Now(), &err)
-	defer func() {
+	began := time.Now()
+	ended := func(err error) {
+		b.stats.took("issue", o.kind, began, &err)
 		if err != nil {
 			b.counts.add(o.role.Target, func(c *Counts) { c.IssueFailed++ })
+			return
 		}
-	}()
+		b.counts.add(o.role.Target, func(c *Counts) { c.Issued++ })
+		b.alarm.at(i.lease.NextAt)
+	}
 	t := now()
 	tm, err := b.termOf(o.role, o.Request, t)
-	if err != nil {
-		return i, err
+	if err == nil {
+		i, err = b.fromPool(ctx, o, tm)
 	}
-	if i, err = b.fromPool(ctx, o, tm); err == nil && i.lease == nil {
+	if err == nil && i.lease == nil {
 		i, err = b.make(ctx, o, tm, t)
 	}
-	if err != nil {
+	if err != nil || i.activate == nil {
+		ended(err)
 		return i, err
 	}
-	b.counts.add(o.role.Target, func(c *Counts) { c.Issued++ })
-	b.alarm.at(i.lease.NextAt)
-	return i, nil
+	activate := func(ctx context.Context) error {
+		err := i.activate(ctx)
+		ended(err)
+		return err
+	}
+	if o.shareKey != "" {
+		return i, activate(ctx)
+	}
+	return i, o.Beside(ctx, activate)
 }
 
 // make makes a credential from nothing.
@@ -83,15 +97,42 @@ func (b *Broker) make(ctx context.Context, o *order, tm term, t time.Time) (i is
 	if err != nil {
 		return i, err
 	}
-	if err := b.stands(l); err != nil {
-		b.giveUp(ctx, l)
+	err = b.stands(l)
+	if err == nil {
+		err = b.recorded(ctx, o)
+	}
+	if err != nil {
+		b.withdraw(ctx, l)
 		return i, err
 	}
-	cred, err := b.createAndActivate(ctx, o.producer, o.role, l, tm.ttl)
+	cred, err := b.createFor(ctx, o.producer, o.role, l, tm.ttl)
 	if err != nil {
 		return i, err
 	}
-	return issued{l, cred, tm}, nil
+	pending := *l
+	l.State, l.IssuedAt = Active, now()
+	l.ExpiresAt = earliest(l.IssuedAt.Add(tm.ttl), l.MaxExpiresAt)
+	l.NextAt = l.ExpiresAt
+	return issued{l, cred, tm, func(ctx context.Context) error { return b.activate(ctx, &pending, l) }}, nil
+}
+
+// recorded waits until the record of the request is durable: before that no target is touched for it.
+func (b *Broker) recorded(ctx context.Context, o *order) error {
+	err := o.Recorded(ctx)
+	if err != nil && ctx.Err() != nil {
+		return &gate.Error{Kind: gate.Unavailable, Msg: "the client is gone, so nothing is made", Err: err}
+	}
+	return err
+}
+
+// withdraw ends a pending lease of which the target has never heard. Where that can't be written its deadline does it.
+func (b *Broker) withdraw(ctx context.Context, l *Lease) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	l.State, l.NextAt = Revoked, time.Time{}
+	if err := b.cfg.Store.Move(ctx, l, Pending); err != nil && !errors.Is(err, ErrStale) {
+		b.log.Error("a lease without a credential could not be ended; its deadline will do it", "lease_id", l.ID, "error", err)
+	}
 }
 
 // answer is what the client gets.
@@ -144,9 +185,8 @@ func (b *Broker) intend(ctx context.Context, o *order, tm term, t time.Time) (*L
 	return l, nil
 }
 
-// createAndActivate makes the credential of a pending lease and makes the lease active. After any failure the lease is to
-// be revoked: the credential may exist.
-func (b *Broker) createAndActivate(ctx context.Context, p Producer, role Role, l *Lease, ttl time.Duration) (*Credential, error) {
+// createFor makes the credential of a pending lease. After any failure the lease is to be revoked: the credential may exist.
+func (b *Broker) createFor(ctx context.Context, p Producer, role Role, l *Lease, ttl time.Duration) (*Credential, error) {
 	cctx, cancel := context.WithDeadline(ctx, l.IntentDeadline)
 	defer cancel()
 	spec := Spec{
@@ -162,28 +202,44 @@ func (b *Broker) createAndActivate(ctx context.Context, p Producer, role Role, l
 	switch {
 	case err != nil:
 		b.log.Warn("a credential was not made", "lease_id", l.ID, "target", l.Target, "cause", causeOf(err), "error", words(err))
-		b.giveUp(ctx, l)
-		return nil, targetError("the credential was not made", err)
+		err = targetError("the credential was not made", err)
 	case ctx.Err() != nil:
-		b.giveUp(ctx, l)
-		return nil, &gate.Error{Kind: gate.Unavailable, Msg: "the client is gone, so the credential is ended", Err: ctx.Err()}
-	case now().After(l.IntentDeadline.Add(b.cfg.ClockMargin)): // this process stood still: the target's own end would come first
-		b.giveUp(ctx, l)
-		return nil, gate.Errorf(gate.TargetSlow, "the credential came too late, so it is ended")
+		err = &gate.Error{Kind: gate.Unavailable, Msg: "the client is gone, so the credential is ended", Err: ctx.Err()}
+	default:
+		err = b.inTime(l)
 	}
-	active := *l
-	active.State, active.IssuedAt = Active, now()
-	active.ExpiresAt = earliest(active.IssuedAt.Add(ttl), l.MaxExpiresAt)
-	active.NextAt = active.ExpiresAt
-	wctx, done := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
-	defer done()
-	if err := b.cfg.Store.Move(wctx, &active, Pending); err != nil {
+	if err != nil {
 		b.giveUp(ctx, l)
-		return nil, notStored(err)
+		return nil, err
 	}
-	*l = active
-	b.cfg.Fault("active-durable") // a crash here leaves an active lease that nobody has: revoked when it expires
 	return cred, nil
+}
+
+// inTime fails where this process stood still for so long that the target's own end of a pending lease's credential would
+// come before that of a lease that begins now.
+func (b *Broker) inTime(l *Lease) error {
+	if now().After(l.IntentDeadline.Add(b.cfg.ClockMargin)) {
+		return gate.Errorf(gate.TargetSlow, "the credential came too late, so it is ended")
+	}
+	return nil
+}
+
+// activate makes a pending lease the active one, durably. After any failure it is to be revoked.
+func (b *Broker) activate(ctx context.Context, pending, active *Lease) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	err := b.inTime(pending)
+	if err == nil {
+		if err = b.cfg.Store.Move(ctx, active, Pending); err != nil {
+			err = notStored(err)
+		}
+	}
+	if err != nil {
+		b.giveUp(ctx, pending)
+		return err
+	}
+	b.cfg.Fault("active-durable") // a crash here leaves an active lease that nobody has: revoked when it expires
+	return nil
 }
 
 // create calls the producer, when there is a place at its target, and turns a panic into an error.

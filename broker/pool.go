@@ -126,7 +126,7 @@ func (b *Broker) fromPool(ctx context.Context, o *order, tm term) (i issued, err
 		if err != nil {
 			return i, err
 		}
-		return issued{l, cred, tm}, nil
+		return issued{lease: l, cred: cred, term: tm}, nil
 	}
 }
 
@@ -159,7 +159,11 @@ func (b *Broker) assign(ctx context.Context, o *order, one parked, tm term) (*Le
 
 // handOut makes the credential of an assigned lease work. After any failure the lease is to be revoked.
 func (b *Broker) handOut(ctx context.Context, p Pooler, o *order, l *Lease) (cred *Credential, err error) {
-	if err := b.stands(l); err != nil {
+	err = b.stands(l)
+	if err == nil {
+		err = b.recorded(ctx, o)
+	}
+	if err != nil {
 		b.giveUp(ctx, l)
 		return nil, err
 	}

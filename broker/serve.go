@@ -24,3 +24,9 @@ func (b *Broker) Serve(ctx context.Context, r *gate.Request) (*gate.Response, er
 func (b *Broker) Changes(r *gate.Request) bool {
 	return r.Op != policy.List && r.Op != policy.Help
 }
+
+// Overlaps is true for issuing: the lease becomes durable beside the record of the request, before the target is reached,
+// and active beside the record of the answer. It is a gate.Overlapper.
+func (b *Broker) Overlaps(r *gate.Request) bool {
+	return r.Op == policy.Read && strings.HasPrefix(r.Rest, "creds/")
+}

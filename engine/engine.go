@@ -175,6 +175,11 @@ func (e *Engine) Changes(r *gate.Request) bool {
 	}
 }
 
+// Overlaps is true for issuing, of which the broker makes some durable beside the records. It is a gate.Overlapper.
+func (e *Engine) Overlaps(r *gate.Request) bool {
+	return r.Op == policy.Read && strings.HasPrefix(r.Rest, "creds/")
+}
+
 // Exists tells a create from an update. It is a gate.Exister.
 func (e *Engine) Exists(ctx context.Context, r *gate.Request) (exists, known bool, err error) {
 	dir, name, _ := strings.Cut(r.Rest, "/")

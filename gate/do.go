@@ -24,7 +24,7 @@ type Config struct {
 	// Observe is called once at the end of each request, for metrics. It must not block.
 	Observe func(r *Request, status audit.Status, took time.Duration)
 	// Fault is called at named points so that a test can end the process there:
-	// request-recorded, served, response-recorded.
+	// request-recorded, served, response-recorded. What is done beside a record may or may not be durable then.
 	Fault func(point string)
 }
 
@@ -62,14 +62,16 @@ func (g *Gate) Do(ctx context.Context, r *Request) (*Response, error) {
 		return nil, g.end(ctx, r, nil, err)
 	}
 	if r.changes = changes(r); r.changes {
-		// A kill from here on leaves a record that something was begun: whoever reads the trail knows to look.
-		if err := g.record(ctx, r, audit.StageRequest, audit.Begun, nil, nil); err != nil {
+		if err := g.begun(ctx, r); err != nil {
 			return nil, err
 		}
-		g.cfg.Fault("request-recorded")
 	}
 	resp, err := g.serve(ctx, r)
 	g.cfg.Fault("served")
+	if rerr := r.overlap.wait(); rerr != nil {
+		drop(resp)
+		return nil, rerr
+	}
 	resp, err = g.wrap(ctx, r, resp, err)
 	if err := g.end(ctx, r, resp, err); err != nil {
 		return nil, err
@@ -135,14 +137,27 @@ func (g *Gate) serve(ctx context.Context, r *Request) (resp *Response, err error
 	return resp, err
 }
 
-// end keeps the record of how r ended and returns what the door is to answer: err, or ErrNoRecord.
+// end keeps the record of how r ended, beside what else must be durable by then, and returns what the door is to answer:
+// err, the error of what was beside, or ErrNoRecord.
 func (g *Gate) end(ctx context.Context, r *Request, resp *Response, err error) error {
+	besides := func() error { return nil }
+	if err == nil {
+		besides = g.beside(ctx, r)
+	}
 	status := statusOf(resp, err)
-	if rerr := g.record(ctx, r, audit.StageResponse, status, resp, err); rerr != nil {
+	rerr := g.record(ctx, r, audit.StageResponse, status, resp, err)
+	if rerr == nil {
+		g.cfg.Fault("response-recorded")
+	}
+	if berr := besides(); berr != nil && rerr == nil { // the record has said more than is true: another one takes it back
+		drop(resp)
+		resp, err, status = &Response{LeaseID: leaseID(resp), Principal: resp.Principal}, berr, statusOf(nil, berr)
+		rerr = g.record(ctx, r, audit.StageResponse, status, resp, err)
+	}
+	if rerr != nil {
 		drop(resp)
 		return rerr
 	}
-	g.cfg.Fault("response-recorded")
 	g.cfg.Observe(r, status, time.Since(r.Start))
 	return err
 }

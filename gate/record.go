@@ -25,18 +25,22 @@ func changes(r *Request) bool {
 
 // record is durable on return. It is kept also when the client has gone meanwhile.
 func (g *Gate) record(ctx context.Context, r *Request, stage audit.Stage, status audit.Status, resp *Response, err error) error {
-	rec := recordOf(r, stage, status, resp)
-	rec.Error = g.describe(r, err)
+	return g.keep(ctx, r, g.recordOf(r, stage, status, resp, err))
+}
+
+// keep appends rec, which is of r.
+func (g *Gate) keep(ctx context.Context, r *Request, rec *audit.Record) error {
 	if err := g.cfg.Recorder.Append(context.WithoutCancel(ctx), rec); err != nil {
-		g.cfg.Logger.Error("the audit trail can't be written", "request_id", r.ID, "stage", string(stage), "error", err)
+		g.cfg.Logger.Error("the audit trail can't be written", "request_id", r.ID, "stage", string(rec.Stage), "error", err)
 		g.cfg.Observe(r, audit.Failed, time.Since(r.Start))
 		return ErrNoRecord
 	}
 	return nil
 }
 
-func recordOf(r *Request, stage audit.Stage, status audit.Status, resp *Response) *audit.Record {
+func (g *Gate) recordOf(r *Request, stage audit.Stage, status audit.Status, resp *Response, err error) *audit.Record {
 	rec := &audit.Record{
+		Error: g.describe(r, err),
 		Stage: stage, Status: status, RequestID: r.ID, Via: string(r.Via),
 		Identity: r.Caller.Name, AccessID: r.Caller.AccessID, KeyID: r.Caller.KeyID, Method: r.Caller.Method,
 		UserAgent: cut(r.UserAgent, 256), Op: string(r.Op), Path: r.Path, Rule: r.Decision.Rule,
@@ -56,14 +60,19 @@ func recordOf(r *Request, stage audit.Stage, status audit.Status, resp *Response
 	if resp == nil {
 		return rec
 	}
-	rec.Principal, rec.Detail, rec.LeaseID = resp.Principal, resp.Detail, resp.LeaseID
-	if resp.Lease != nil {
-		rec.LeaseID = resp.Lease.ID
-	}
+	rec.Principal, rec.Detail, rec.LeaseID = resp.Principal, resp.Detail, leaseID(resp)
 	if resp.Raw != nil {
 		rec.Code = resp.Raw.Code
 	}
 	return rec
+}
+
+// leaseID is the lease that resp is about; empty where there is none.
+func leaseID(resp *Response) string {
+	if resp.Lease != nil {
+		return resp.Lease.ID
+	}
+	return resp.LeaseID
 }
 
 // describe says in the record's words what went wrong; what is not meant for clients goes to the log alone.

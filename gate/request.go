@@ -49,6 +49,7 @@ type Request struct {
 	Rest     string // Path below Mount.Path
 
 	changes bool
+	overlap *overlap // nil where nothing is done beside the records
 }
 
 // Status is how a Response ended, in words that each door maps to its own wire.
