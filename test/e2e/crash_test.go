@@ -42,12 +42,8 @@ func TestNoCrashLosesACredential(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	rounds := crashRounds
-	if testing.Short() {
-		rounds = 2 * len(crashPoints)
-	}
 	died := map[string]int{}
-	for round := range rounds {
+	for round := range crashRounds {
 		point := crashPoints[round%len(crashPoints)]
 		if s.crash(token, point, 1+random.IntN(crashClients/2), time.Duration(random.IntN(80))*time.Millisecond) {
 			died[point]++
