@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/bailiff-secrets/bailiff/internal/h1"
 )
 
 // front sends a request to the door that it names. It looks at the request target as it came: nothing is cleaned or
@@ -51,12 +53,15 @@ func plain(w http.ResponseWriter, code int, text string) {
 }
 
 // listen opens the front's listener. Past loopback it must be TLS, unless the configuration says otherwise in words, which
-// is checked where the configuration is read.
-func listen(ctx context.Context, address string, cert *certificate) (net.Listener, error) {
+// is checked where the configuration is read. connections, where positive, may be open at a time.
+func listen(ctx context.Context, address string, cert *certificate, connections int) (net.Listener, error) {
 	var lc net.ListenConfig
 	ln, err := lc.Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
+	}
+	if connections > 0 {
+		ln = h1.Limit(ln, connections) // beneath TLS, which HTTP/2 wants to see
 	}
 	if cert != nil {
 		ln = tls.NewListener(ln, cert.config())
@@ -64,8 +69,15 @@ func listen(ctx context.Context, address string, cert *certificate) (net.Listene
 	return ln, nil
 }
 
+// httpServing is what a listener is served by: net/http's own, or ours before it.
+type httpServing interface {
+	Serve(ln net.Listener) error
+	Shutdown(ctx context.Context) error
+	Close() error
+}
+
 // serveUntil serves until ctx ends, then lets requests under way end for a while.
-func serveUntil(ctx context.Context, srv *http.Server, ln net.Listener) error {
+func serveUntil(ctx context.Context, srv httpServing, ln net.Listener) error {
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(ln) }()
 	select {

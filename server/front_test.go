@@ -19,6 +19,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/bailiff-secrets/bailiff/internal/h1"
 )
 
 var addrNone netip.Addr
@@ -111,14 +113,14 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln, err := listen(t.Context(), "127.0.0.1:0", c)
+	ln, err := listen(t.Context(), "127.0.0.1:0", c, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	reload, done := make(chan struct{}), make(chan struct{})
 	go func() { defer close(done); c.follow(ctx.Done(), reload, discard) }()
-	srv := &http.Server{Handler: http.NotFoundHandler(), ReadHeaderTimeout: time.Second}
+	srv := h1.New(&http.Server{Handler: http.NotFoundHandler(), ReadHeaderTimeout: time.Second}, "/v1/")
 	served := make(chan error, 1)
 	go func() { served <- serveUntil(ctx, srv, ln) }()
 

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/bailiff-secrets/bailiff/api"
@@ -21,6 +20,7 @@ import (
 	"github.com/bailiff-secrets/bailiff/hvp"
 	"github.com/bailiff-secrets/bailiff/identity"
 	"github.com/bailiff-secrets/bailiff/internal/config"
+	"github.com/bailiff-secrets/bailiff/internal/h1"
 	"github.com/bailiff-secrets/bailiff/notify"
 	"github.com/bailiff-secrets/bailiff/rotation"
 	"github.com/bailiff-secrets/bailiff/sys"
@@ -233,14 +233,13 @@ func (s *server) listen(ctx context.Context) (l listeners, err error) {
 		return l, err
 	}
 	if s.cfg.Metrics.Address != "" {
-		if l.metrics, err = listen(ctx, s.cfg.Metrics.Address, nil); err != nil {
+		if l.metrics, err = listen(ctx, s.cfg.Metrics.Address, nil, 0); err != nil {
 			return l, err
 		}
 	}
-	if l.front, err = listen(ctx, s.cfg.Listener.Address, s.cert); err != nil {
+	if l.front, err = listen(ctx, s.cfg.Listener.Address, s.cert, s.cfg.Limits.MaxConnections); err != nil {
 		return l, err
 	}
-	l.front = netutil.LimitListener(l.front, s.cfg.Limits.MaxConnections)
 	return l, nil
 }
 
@@ -263,9 +262,10 @@ func (s *server) serve(ctx context.Context, opts Options, l listeners, ready fun
 	return group.Wait()
 }
 
-func (s *server) httpServer() *http.Server {
+// httpServer serves Vault's API in plain requests itself, and everything else by net/http.
+func (s *server) httpServer() *h1.Server {
 	l := s.cfg.Limits
-	return &http.Server{
+	return h1.New(&http.Server{
 		Handler:           s.front,
 		ReadHeaderTimeout: l.ReadHeaderTimeout,
 		ReadTimeout:       l.RequestTimeout,
@@ -273,7 +273,7 @@ func (s *server) httpServer() *http.Server {
 		IdleTimeout:       l.IdleTimeout,
 		MaxHeaderBytes:    l.MaxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
-	}
+	}, "/v1/")
 }
 
 // event records something that the server did by itself.

@@ -103,7 +103,7 @@ func table(ctx context.Context, rivals []rival, s shape, conns int, o options, o
 	return nil
 }
 
-// profile takes a profile of r's CPU time while it is measured, and writes it to file. The program must have been built for that.
+// profile takes a profile of r's CPU time while it is measured, and of its allocations, and writes them to files. The program must have been built for that.
 func profile(ctx context.Context, r rival, d time.Duration, file string) (stop func() error) {
 	done := make(chan error, 1)
 	go func() {
@@ -111,6 +111,12 @@ func profile(ctx context.Context, r rival, d time.Duration, file string) (stop f
 		b, err := get(ctx, r.metrics+"/debug/pprof/profile?seconds="+strconv.Itoa(seconds))
 		if err == nil {
 			err = os.WriteFile(file, b, 0o600)
+		}
+		if err == nil {
+			b, err = get(ctx, r.metrics+"/debug/pprof/allocs")
+		}
+		if err == nil {
+			err = os.WriteFile(strings.TrimSuffix(file, ".pprof")+"-allocs.pprof", b, 0o600)
 		}
 		done <- err
 	}()
