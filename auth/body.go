@@ -341,3 +341,17 @@ func toJSON(v any) json.RawMessage {
 	}
 	return text
 }
+
+// SetSigned writes a duration that may be below zero to where it is kept, if it is there.
+func (b *Body) SetSigned(name string, to *time.Duration) {
+	v, ok := b.raw(name)
+	if !ok {
+		return
+	}
+	d, err := ParseDuration(strings.Trim(string(v), `"`))
+	if err != nil {
+		b.wrong(name, "a duration in seconds or as 1h30m")
+		return
+	}
+	*to = d
+}

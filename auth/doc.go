@@ -78,6 +78,9 @@ func decode[T any](m *Mount, d document.Document) (*Doc[T], error) {
 
 func (d *Doc[T]) over() bool { return !d.ExpiresAt.IsZero() && !time.Now().Before(d.ExpiresAt) }
 
+// Version counts how often d was written; it is another one after each change.
+func (d *Doc[T]) Version() int64 { return d.version }
+
 // Put is the change that writes d, where it is still as it was read.
 func (d *Doc[T]) Put(m *Mount) *document.Change {
 	body, err := json.Marshal(&d.Value)

@@ -61,6 +61,9 @@ func homes() map[string][]string {
 		"filippo.io/age":                      {"internal/seal"},
 		"github.com/aws/aws-sdk-go-v2":        {"producers/aws"},
 		"github.com/google/cel-go":            {"policy"},
+		"github.com/coreos/go-oidc/v3":        {"auth/jwt", "auth/kubernetes"},
+		"github.com/go-jose/go-jose/v4":       {"auth/jwt", "auth/kubernetes"},
+		"github.com/go-ldap/ldap/v3":          {"auth/ldap"},
 		"github.com/hashicorp/hcl":            {"policy"},
 		"github.com/hashicorp/hcl/v2":         {"internal/config"},
 		"github.com/hashicorp/vault/api":      {}, // tests are clients of ours as others are
