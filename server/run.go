@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/bailiff-secrets/bailiff/api"
@@ -20,7 +21,6 @@ import (
 	"github.com/bailiff-secrets/bailiff/hvp"
 	"github.com/bailiff-secrets/bailiff/identity"
 	"github.com/bailiff-secrets/bailiff/internal/config"
-	"github.com/bailiff-secrets/bailiff/internal/h1"
 	"github.com/bailiff-secrets/bailiff/notify"
 	"github.com/bailiff-secrets/bailiff/rotation"
 	"github.com/bailiff-secrets/bailiff/sys"
@@ -63,6 +63,7 @@ type server struct {
 	boot      *bootstrapper
 	metrics   *metrics
 	cert      *certificate
+	keepers   keepers
 
 	version   string
 	started   time.Time
@@ -138,10 +139,13 @@ func claims(db store) broker.Claimer {
 
 // doors builds the gate, what it guards, and the doors before it.
 func (s *server) doors(ctx context.Context, fault func(string)) error {
+	if err := s.openKeepers(); err != nil {
+		return err
+	}
 	own, err := sys.New(sys.Config{
 		Leases: s.leases, Many: s.leases, Stuck: s.leases, Trail: s.trail, Proofs: s.tree, Estate: s.estate, Mounts: s.estate.mounts, Policies: s.estate,
 		Identities: identities{s.estate}, Logger: s.logger, Tokens: s.estate.manager, Status: s.status,
-		Recovery: s.recovery, Reconciler: s.leases,
+		Recovery: s.recovery, Reconciler: s.leases, Wrapping: s.keepers.wraps,
 	})
 	if err != nil {
 		return err
@@ -151,13 +155,14 @@ func (s *server) doors(ctx context.Context, fault func(string)) error {
 			Accessor: stableID("system_", "sys"), UUID: stableUUID("sys")},
 		{Path: "auth/token/", Type: "token", Description: "token based credentials", Internal: true, Backend: own,
 			Accessor: stableID("auth_token_", "token"), UUID: stableUUID("auth/token")},
+		s.keepers.mount(),
 	}
 	if err := s.estate.load(ctx); err != nil {
 		return err
 	}
 	g, err := gate.New(gate.Config{
 		Authenticator: s.estate.manager, Policies: s.estate, Mounts: s.estate.mounts, Recorder: s.trail, Logger: s.logger,
-		Observe: s.metrics.observe, Fault: fault,
+		Wrapper: s.keepers.wraps, Observe: s.metrics.observe, Fault: fault,
 	})
 	if err != nil {
 		return err
@@ -233,13 +238,14 @@ func (s *server) listen(ctx context.Context) (l listeners, err error) {
 		return l, err
 	}
 	if s.cfg.Metrics.Address != "" {
-		if l.metrics, err = listen(ctx, s.cfg.Metrics.Address, nil, 0); err != nil {
+		if l.metrics, err = listen(ctx, s.cfg.Metrics.Address, nil); err != nil {
 			return l, err
 		}
 	}
-	if l.front, err = listen(ctx, s.cfg.Listener.Address, s.cert, s.cfg.Limits.MaxConnections); err != nil {
+	if l.front, err = listen(ctx, s.cfg.Listener.Address, s.cert); err != nil {
 		return l, err
 	}
+	l.front = netutil.LimitListener(l.front, s.cfg.Limits.MaxConnections)
 	return l, nil
 }
 
@@ -250,6 +256,7 @@ func (s *server) serve(ctx context.Context, opts Options, l listeners, ready fun
 		group.Go(func() error { return serveUntil(ctx, metricsServer(s.metrics.handler()), l.metrics) })
 	}
 	group.Go(func() error { return s.boot.serve(ctx, l.admin) })
+	s.keepers.run(ctx, group)
 	if shared, ok := s.db.(changer); ok {
 		group.Go(func() error { s.estate.follow(ctx, shared); return nil })
 	}
@@ -262,10 +269,9 @@ func (s *server) serve(ctx context.Context, opts Options, l listeners, ready fun
 	return group.Wait()
 }
 
-// httpServer serves Vault's API in plain requests itself, and everything else by net/http.
-func (s *server) httpServer() *h1.Server {
+func (s *server) httpServer() *http.Server {
 	l := s.cfg.Limits
-	return h1.New(&http.Server{
+	return &http.Server{
 		Handler:           s.front,
 		ReadHeaderTimeout: l.ReadHeaderTimeout,
 		ReadTimeout:       l.RequestTimeout,
@@ -273,7 +279,7 @@ func (s *server) httpServer() *h1.Server {
 		IdleTimeout:       l.IdleTimeout,
 		MaxHeaderBytes:    l.MaxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
-	}, "/v1/")
+	}
 }
 
 // event records something that the server did by itself.
