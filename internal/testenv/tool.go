@@ -51,13 +51,23 @@ func (e *Env) ToolBinary(ctx context.Context, name string) (string, error) {
 
 // readTool finds the package that a module is for, and a digest of what it is built from.
 func readTool(module string) (pkg, sum string, err error) {
+	entries, err := os.ReadDir(module)
+	if err != nil {
+		return "", "", fmt.Errorf("read a tool's module: %w", err)
+	}
 	h := sha256.New()
-	for _, name := range []string{"go.mod", "go.sum"} {
-		b, err := os.ReadFile(filepath.Join(module, name))
+	for _, entry := range entries {
+		if !entry.Type().IsRegular() {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join(module, entry.Name()))
 		if err != nil {
 			return "", "", fmt.Errorf("read a tool's module: %w", err)
 		}
 		h.Write(b)
+		if entry.Name() != "go.mod" {
+			continue
+		}
 		for line := range strings.Lines(string(b)) {
 			if tool, ok := strings.CutPrefix(line, "tool "); ok {
 				pkg = strings.TrimSpace(tool)
