@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/bailiff-secrets/bailiff/api"
@@ -21,6 +20,7 @@ import (
 	"github.com/bailiff-secrets/bailiff/hvp"
 	"github.com/bailiff-secrets/bailiff/identity"
 	"github.com/bailiff-secrets/bailiff/internal/config"
+	"github.com/bailiff-secrets/bailiff/internal/h1"
 	"github.com/bailiff-secrets/bailiff/notify"
 	"github.com/bailiff-secrets/bailiff/rotation"
 	"github.com/bailiff-secrets/bailiff/sys"
@@ -142,9 +142,12 @@ func (s *server) doors(ctx context.Context, fault func(string)) error {
 	if err := s.openKeepers(); err != nil {
 		return err
 	}
+	if err := s.openTokens(ctx, fault); err != nil {
+		return err
+	}
 	own, err := sys.New(sys.Config{
 		Leases: s.leases, Many: s.leases, Stuck: s.leases, Trail: s.trail, Proofs: s.tree, Estate: s.estate, Mounts: s.estate.mounts, Policies: s.estate,
-		Identities: identities{s.estate}, Logger: s.logger, Tokens: s.estate.manager, Status: s.status,
+		Identities: identities{s.estate}, Logger: s.logger, Tokens: s.estate.tokens, Status: s.status,
 		Recovery: s.recovery, Reconciler: s.leases, Wrapping: s.keepers.wraps,
 	})
 	if err != nil {
@@ -161,8 +164,8 @@ func (s *server) doors(ctx context.Context, fault func(string)) error {
 		return err
 	}
 	g, err := gate.New(gate.Config{
-		Authenticator: s.estate.manager, Policies: s.estate, Mounts: s.estate.mounts, Recorder: s.trail, Logger: s.logger,
-		Wrapper: s.keepers.wraps, Observe: s.metrics.observe, Fault: fault,
+		Authenticator: spender{s.estate.manager, s.keepers.wraps}, Policies: s.estate, Mounts: s.estate.mounts, Recorder: s.trail, Logger: s.logger,
+		Wrapper: s.keepers.wraps, Uses: uses{s.db}, Observe: s.metrics.observe, Fault: fault,
 	})
 	if err != nil {
 		return err
@@ -199,6 +202,8 @@ func (s *server) run(ctx context.Context, opts Options, ready func(ctx context.C
 	go func() { brokerDone <- s.leases.Run(brokerCtx) }()
 	rotationsDone := make(chan error, 1)
 	go func() { rotationsDone <- s.rotations.Run(brokerCtx) }()
+	tokensDone := make(chan error, 1)
+	go func() { tokensDone <- s.estate.tokens.Run(brokerCtx) }()
 	hooksDone := make(chan error, 1)
 	go func() { hooksDone <- s.hooks.Run(brokerCtx) }()
 	sweepsDone := make(chan error, 1)
@@ -211,7 +216,7 @@ func (s *server) run(ctx context.Context, opts Options, ready func(ctx context.C
 	err = s.serve(ctx, opts, l, ready)
 	stopBroker()
 	<-notesDone
-	err = errors.Join(err, <-rotationsDone, <-hooksDone, <-sweepsDone, <-treeDone)
+	err = errors.Join(err, <-rotationsDone, <-tokensDone, <-hooksDone, <-sweepsDone, <-treeDone)
 	if e := <-brokerDone; e != nil && !errors.Is(e, context.Canceled) {
 		err = errors.Join(err, e)
 	}
@@ -238,14 +243,13 @@ func (s *server) listen(ctx context.Context) (l listeners, err error) {
 		return l, err
 	}
 	if s.cfg.Metrics.Address != "" {
-		if l.metrics, err = listen(ctx, s.cfg.Metrics.Address, nil); err != nil {
+		if l.metrics, err = listen(ctx, s.cfg.Metrics.Address, nil, 0); err != nil {
 			return l, err
 		}
 	}
-	if l.front, err = listen(ctx, s.cfg.Listener.Address, s.cert); err != nil {
+	if l.front, err = listen(ctx, s.cfg.Listener.Address, s.cert, s.cfg.Limits.MaxConnections); err != nil {
 		return l, err
 	}
-	l.front = netutil.LimitListener(l.front, s.cfg.Limits.MaxConnections)
 	return l, nil
 }
 
@@ -269,9 +273,10 @@ func (s *server) serve(ctx context.Context, opts Options, l listeners, ready fun
 	return group.Wait()
 }
 
-func (s *server) httpServer() *http.Server {
+// httpServer serves Vault's API in plain requests itself, and everything else by net/http.
+func (s *server) httpServer() *h1.Server {
 	l := s.cfg.Limits
-	return &http.Server{
+	return h1.New(&http.Server{
 		Handler:           s.front,
 		ReadHeaderTimeout: l.ReadHeaderTimeout,
 		ReadTimeout:       l.RequestTimeout,
@@ -279,7 +284,7 @@ func (s *server) httpServer() *http.Server {
 		IdleTimeout:       l.IdleTimeout,
 		MaxHeaderBytes:    l.MaxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
-	}
+	}, "/v1/")
 }
 
 // event records something that the server did by itself.
