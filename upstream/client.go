@@ -57,7 +57,7 @@ func newClient(cfg Config) (*client, error) {
 		}
 	}
 	// A little less than the timeout, so that what can't be reached is told from what is slow.
-	c.pool = &pool{addr: withPort(u), limit: min(dialTimeout, c.timeout*3/4), dialer: net.Dialer{KeepAlive: 15 * time.Second}}
+	c.pool = &pool{addr: withPort(u), timeout: c.timeout, limit: min(dialTimeout, c.timeout*3/4), dialer: net.Dialer{KeepAlive: 15 * time.Second}}
 	if u.Scheme == "https" {
 		if c.pool.tls, err = tlsConfig(cfg, u.Hostname()); err != nil {
 			return nil, fmt.Errorf("target %s: %w", t.Name, err)

@@ -13,12 +13,30 @@ import (
 	"github.com/bailiff-secrets/bailiff/internal/vpath"
 )
 
-// answer is what came back. Its body must be closed.
+// answer is what came back. Its body must be closed. All that one exchange needs lies in one piece.
 type answer struct {
 	code   int
-	header http.Header
-	length int64 // of body, or -1
+	kept   []gate.Field // the headers that mean something here, by their canonical names
+	length int64        // of body, or -1
 	body   *answerBody
+
+	room struct {
+		kept  [keptRoom]gate.Field
+		body  answerBody
+		plain plainBody
+		resp  gate.Response
+		raw   gate.Raw
+	}
+}
+
+// header is the first value of a header, or empty.
+func (a *answer) header(name string) string {
+	for _, f := range a.kept {
+		if f.Name == name {
+			return f.Value
+		}
+	}
+	return ""
 }
 
 // do sends k and returns when the header of the answer is there. An error is ctx's own, a *gate.Error that k.body gave, or
@@ -46,27 +64,31 @@ func (c *client) exchange(ctx context.Context, k *call, fresh bool) (a *answer, 
 	if err != nil {
 		return nil, nil, err
 	}
-	stop := context.AfterFunc(ctx, cn.interrupt)
+	stop := afterwards(ctx, cn.stopper)
 	cn.arm(ctx, c.timeout)
-	resp, sent, err := c.talk(ctx, cn, k) //nolint:bodyclose // answerBody closes it
+	a = &answer{}
+	a.kept, a.body = a.room.kept[:0], &a.room.body
+	sent, err := c.talk(ctx, cn, k, a)
 	if err != nil {
 		stop()
 		cn.drop()
 		return nil, cn, err
 	}
-	return &answer{
-		code: resp.StatusCode, header: resp.Header, length: resp.ContentLength,
-		body: &answerBody{
-			ctx: ctx, c: c, cn: cn, stop: stop, rc: resp.Body,
-			ended: resp.Body == http.NoBody,
-			again: sent && !resp.Close,
-			open:  resp.ContentLength < 0 && len(resp.TransferEncoding) == 0,
-		},
-	}, cn, nil
+	a.body.ctx, a.body.c, a.body.cn, a.body.stop = ctx, c, cn, stop
+	a.body.again = a.body.again && sent
+	return a, cn, nil
+}
+
+// afterwards is context.AfterFunc, which costs less where ctx can do it itself.
+func afterwards(ctx context.Context, f func()) (stop func() bool) {
+	if own, ok := ctx.(interface{ AfterFunc(f func()) func() bool }); ok {
+		return own.AfterFunc(f)
+	}
+	return context.AfterFunc(ctx, f)
 }
 
 // talk writes k and reads the header of the answer. sent is false where the target answered before it had read all of k.
-func (c *client) talk(ctx context.Context, cn *conn, k *call) (resp *http.Response, sent bool, err error) {
+func (c *client) talk(ctx context.Context, cn *conn, k *call, a *answer) (sent bool, err error) {
 	c.writeHead(cn.bw, k)
 	werr := c.writeBody(ctx, cn, k)
 	if werr == nil {
@@ -74,15 +96,15 @@ func (c *client) talk(ctx context.Context, cn *conn, k *call) (resp *http.Respon
 	}
 	var body *bodyError
 	if errors.As(werr, &body) {
-		return nil, false, body.err
+		return false, body.err
 	}
 	cn.arm(ctx, c.timeout)
 	// A target that refuses a body may answer and close before it has read it.
-	resp, err = c.readHead(cn)
+	err = c.readHead(cn, a)
 	if err != nil && werr != nil {
 		err = werr
 	}
-	return resp, werr == nil, err
+	return werr == nil, err
 }
 
 // writeHead writes the request line and the headers, all made or checked by us. An error shows at the next flush.
@@ -170,22 +192,43 @@ func (c *client) writeBody(ctx context.Context, cn *conn, k *call) error {
 const maxInformational = 5
 
 // readHead reads the header of an answer, within its limit.
-func (c *client) readHead(cn *conn) (*http.Response, error) {
+func (c *client) readHead(cn *conn, a *answer) error {
 	cn.left = c.maxHeader
+	if plainHead(cn.br, a) {
+		a.room.plain = plainBody{br: cn.br, left: a.length}
+		a.body.rc, a.body.ended, a.body.again = &a.room.plain, a.length == 0, true
+		cn.left = -1
+		return nil
+	}
 	for range maxInformational {
 		resp, err := http.ReadResponse(cn.br, nil)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if resp.ProtoMajor != 1 {
-			return nil, errVersion
+			return errVersion
 		}
 		if resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols {
 			cn.left = -1
-			return resp, nil
+			a.take(resp)
+			return nil
 		}
 	}
-	return nil, errTooMuch
+	return errTooMuch
+}
+
+// take is for an answer that net/http has read.
+func (a *answer) take(resp *http.Response) {
+	a.code, a.length, a.kept = resp.StatusCode, resp.ContentLength, a.room.kept[:0]
+	for _, name := range [...]string{"Content-Type", "Cache-Control", "Retry-After", "Warning", "X-Vault-Index", "Content-Encoding", "Location"} {
+		for _, v := range resp.Header[name] {
+			a.kept = append(a.kept, gate.Field{Name: name, Value: v})
+		}
+	}
+	a.body.rc = resp.Body
+	a.body.ended = resp.Body == http.NoBody
+	a.body.again = !resp.Close
+	a.body.open = resp.ContentLength < 0 && len(resp.TransferEncoding) == 0
 }
 
 // errVersion says that a target answered in another version of HTTP than it was asked in.

@@ -85,10 +85,10 @@ func unfit(a *answer) string {
 	case a.body.open && !a.body.ended:
 		return "answered without saying how long its answer is"
 	}
-	if e := a.header.Get("Content-Encoding"); e != "" && e != "identity" {
+	if e := a.header("Content-Encoding"); e != "" && e != "identity" {
 		return "answered in an encoding that was not asked for"
 	}
-	if t := a.header.Get("Content-Type"); t != "" && t != "application/json" {
+	if t := a.header("Content-Type"); t != "" && t != "application/json" {
 		// A page would run in the browser of whoever opens it as if it were Bailiff's own.
 		switch t, _, err := mime.ParseMediaType(t); {
 		case err != nil:

@@ -31,12 +31,10 @@ func (b *backend) Serve(ctx context.Context, r *gate.Request) (*gate.Response, e
 	if err != nil {
 		return nil, err
 	}
-	return &gate.Response{Raw: &gate.Raw{
-		Code:   a.code,
-		Header: fields(a.header, k.token.Reveal()),
-		Body:   a.body,
-		Length: a.length,
-	}}, nil
+	raw, resp := &a.room.raw, &a.room.resp
+	*raw = gate.Raw{Code: a.code, Header: fields(a.kept, k.token.Reveal()), Body: a.body, Length: a.length}
+	resp.Raw = raw
+	return resp, nil
 }
 
 // Changes tells the gate which requests to record before they are sent: beside writes also reads of an engine that may
@@ -227,13 +225,11 @@ func (v *Vault) once(ctx context.Context, k *call, l *login) (*answer, error) {
 }
 
 // fields picks the headers that mean something to a client of Vault. A value that holds the token is not passed on.
-func fields(h http.Header, token string) []gate.Field {
-	out := make([]gate.Field, 0, 3)
-	for _, name := range [...]string{"Content-Type", "Cache-Control", "Retry-After", "Warning", "X-Vault-Index"} {
-		for _, value := range h[name] {
-			if token == "" || !strings.Contains(value, token) {
-				out = append(out, gate.Field{Name: name, Value: value})
-			}
+func fields(kept []gate.Field, token string) []gate.Field {
+	out := kept[:0]
+	for _, f := range kept {
+		if f.Name != "Content-Encoding" && f.Name != "Location" && (token == "" || !strings.Contains(f.Value, token)) {
+			out = append(out, f)
 		}
 	}
 	return out

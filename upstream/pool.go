@@ -19,10 +19,11 @@ const (
 
 // pool keeps idle connections to one target.
 type pool struct {
-	addr   string
-	tls    *tls.Config // nil: plain
-	dialer net.Dialer
-	limit  time.Duration // for a connection to stand, TLS included
+	addr    string
+	tls     *tls.Config // nil: plain
+	dialer  net.Dialer
+	limit   time.Duration // for a connection to stand, TLS included
+	timeout time.Duration // of a move on a connection
 
 	mu     sync.Mutex
 	idle   []*conn // the one used last at the end
@@ -40,6 +41,10 @@ type conn struct {
 	reused bool
 
 	left int64 // bytes that may still be read; negative: any number
+
+	by      time.Time // the deadline that stands, but for an interruption
+	quiet   stillness
+	stopper func() // interrupt
 }
 
 // errTooMuch says that a target sent more header than is read.
@@ -73,7 +78,8 @@ func (p *pool) get(ctx context.Context, fresh bool) (*conn, error) {
 		if c == nil {
 			break
 		}
-		if now := time.Now(); now.Sub(c.since) < idleTime && now.Sub(c.born) < maxAge && c.br.Buffered() == 0 && silent(c.sock) {
+		c.arm(ctx, p.timeout) // or an old deadline would speak for the other side
+		if now := time.Now(); now.Sub(c.since) < idleTime && now.Sub(c.born) < maxAge && c.br.Buffered() == 0 && c.quiet.silent() {
 			c.reused = true
 			return c, nil
 		}
@@ -86,6 +92,8 @@ func (p *pool) get(ctx context.Context, fresh bool) (*conn, error) {
 		return nil, &dialError{err}
 	}
 	c := &conn{Conn: sock, sock: sock, born: time.Now()}
+	c.stopper = c.interrupt
+	c.quiet.watch(sock)
 	if p.tls != nil {
 		t := tls.Client(sock, p.tls)
 		if err := t.HandshakeContext(ctx); err != nil {
@@ -113,7 +121,7 @@ func (p *pool) pop() *conn {
 
 // put keeps a connection on which nothing is under way.
 func (p *pool) put(c *conn) {
-	if c.SetDeadline(time.Time{}) != nil || !p.keep(c) {
+	if !p.keep(c) {
 		c.drop()
 	}
 }
@@ -139,9 +147,14 @@ func (p *pool) close() {
 	p.idle = nil
 }
 
-// arm gives the target d from now for the next move on c. ctx ends it earlier, see exchange.
+// arm gives the target d from now for the next move on c, or up to a tenth less where a deadline stands that will do: setting
+// one costs. ctx ends it earlier, see exchange.
 func (c *conn) arm(ctx context.Context, d time.Duration) {
-	c.SetDeadline(time.Now().Add(d)) //nolint:errcheck // a closed connection shows itself at once
+	at := time.Now().Add(d)
+	if short := at.Sub(c.by); short < 0 || short > min(d/10, time.Second) {
+		c.by = at
+		c.SetDeadline(at) //nolint:errcheck // a closed connection shows itself at once
+	}
 	if ctx.Err() != nil {
 		c.interrupt()
 	}

@@ -8,22 +8,30 @@ import (
 	"syscall"
 )
 
-// silent tells whether nothing has come on an idle connection: neither an end, after which a request would be lost, nor
-// bytes, which could only be the answer to no request. Nothing is read.
-func silent(c net.Conn) bool {
-	s, ok := c.(syscall.Conn)
-	if !ok {
+// stillness finds out whether anything has come on an idle connection. It is used by one goroutine at a time.
+type stillness struct {
+	raw  syscall.RawConn // nil: it can't be told
+	look func(fd uintptr) bool
+	got  error
+	one  [1]byte
+}
+
+func (s *stillness) watch(c net.Conn) {
+	if sc, ok := c.(syscall.Conn); ok {
+		s.raw, _ = sc.SyscallConn() //nolint:errcheck // a connection that is closed shows that at once
+	}
+	s.look = func(fd uintptr) bool {
+		_, _, s.got = syscall.Recvfrom(int(fd), s.one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		return true
 	}
-	raw, err := s.SyscallConn()
-	if err != nil {
-		return false
-	}
-	var got error
-	var one [1]byte
-	err = raw.Read(func(fd uintptr) bool {
-		_, _, got = syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+}
+
+// silent tells whether nothing has come: neither an end, after which a request would be lost, nor bytes, which could only be
+// the answer to no request. Nothing is read.
+func (s *stillness) silent() bool {
+	if s.raw == nil {
 		return true
-	})
-	return err == nil && (errors.Is(got, syscall.EAGAIN) || errors.Is(got, syscall.EINTR))
+	}
+	err := s.raw.Read(s.look)
+	return err == nil && (errors.Is(s.got, syscall.EAGAIN) || errors.Is(s.got, syscall.EINTR))
 }
