@@ -2,12 +2,16 @@ package server
 
 import (
 	"context"
+	"errors"
+	"net/netip"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/bailiff-secrets/bailiff/cubbyhole"
 	"github.com/bailiff-secrets/bailiff/gate"
+	"github.com/bailiff-secrets/bailiff/identity"
+	"github.com/bailiff-secrets/bailiff/internal/secret"
 	"github.com/bailiff-secrets/bailiff/wrapping"
 )
 
@@ -31,6 +35,23 @@ func (k *keepers) mount() *gate.Mount {
 		Path: "cubbyhole/", Type: "cubbyhole", Description: "per-token private secret storage", Internal: true, Backend: k.cubby,
 		Accessor: stableID("cubbyhole_", "cubbyhole"), UUID: stableUUID("cubbyhole"),
 	}
+}
+
+// spender is an Authenticator that knows wrapping tokens too: as callers they may do nothing, and are spent by trying.
+type spender struct {
+	gate.Authenticator
+	wraps *wrapping.Keeper
+}
+
+func (s spender) Authenticate(ctx context.Context, token secret.Value, from netip.Addr) (identity.Caller, error) {
+	if !wrapping.IsToken(token) {
+		return s.Authenticator.Authenticate(ctx, token, from)
+	}
+	about, err := s.wraps.Spend(ctx, token)
+	if errors.Is(err, wrapping.ErrNoToken) {
+		err = &identity.Refusal{Reason: "a wrapping token that opens nothing"}
+	}
+	return identity.Caller{Method: "wrapping-token", Accessor: about.Accessor}, err
 }
 
 // run removes what nobody can come for any more.

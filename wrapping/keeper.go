@@ -126,6 +126,16 @@ func (k *Keeper) Forget(ctx context.Context, accessor string) error {
 	return k.take(ctx, found[0])
 }
 
+// Spend forgets a kept answer whose token was used for something else, and tells about it: the token is good once, whatever
+// for. The error is ErrNoToken where there is none.
+func (k *Keeper) Spend(ctx context.Context, token secret.Value) (About, error) {
+	a, doc, err := k.find(ctx, token)
+	if err != nil {
+		return About{}, err
+	}
+	return a.About, k.take(ctx, doc)
+}
+
 // find reads the answer that token opens.
 func (k *Keeper) find(ctx context.Context, token secret.Value) (answer, document.Document, error) {
 	if !IsToken(token) {

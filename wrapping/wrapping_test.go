@@ -226,6 +226,23 @@ func TestATokenIsReplaced(t *testing.T) {
 	}
 }
 
+func TestATokenIsGoodOnceWhateverFor(t *testing.T) {
+	k := keeper(t, open(t, t.TempDir()))
+	w, err := k.Wrap(t.Context(), asks(time.Minute), own())
+	must(t, err)
+	about, err := k.Spend(t.Context(), w.Token)
+	must(t, err)
+	if about.Accessor != w.Accessor {
+		t.Errorf("got %+v", about)
+	}
+	if _, err := k.Spend(t.Context(), w.Token); !errors.Is(err, wrapping.ErrNoToken) {
+		t.Errorf("a second time: got %v, want ErrNoToken", err)
+	}
+	if _, _, err := k.Open(t.Context(), w.Token, "id"); !errors.Is(err, wrapping.ErrNoToken) {
+		t.Errorf("got %v, want ErrNoToken", err)
+	}
+}
+
 func TestAnAccessorEndsIt(t *testing.T) {
 	k := keeper(t, open(t, t.TempDir()))
 	w, err := k.Wrap(t.Context(), asks(time.Minute), own())
