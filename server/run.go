@@ -161,7 +161,7 @@ func (s *server) doors(ctx context.Context, fault func(string)) error {
 		return err
 	}
 	g, err := gate.New(gate.Config{
-		Authenticator: s.estate.manager, Policies: s.estate, Mounts: s.estate.mounts, Recorder: s.trail, Logger: s.logger,
+		Authenticator: spender{s.estate.manager, s.keepers.wraps}, Policies: s.estate, Mounts: s.estate.mounts, Recorder: s.trail, Logger: s.logger,
 		Wrapper: s.keepers.wraps, Observe: s.metrics.observe, Fault: fault,
 	})
 	if err != nil {
