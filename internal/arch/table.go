@@ -80,7 +80,7 @@ func homes() map[string][]string {
 		"k8s.io/api":                          {"producers/kubernetes"},
 		"k8s.io/apimachinery":                 {"producers/kubernetes"},
 		"k8s.io/client-go":                    {"producers/kubernetes"},
-		"modernc.org/sqlite":                  {"store/sqlite"},
+		"modernc.org/sqlite":                  {"store/sqlite", "audit/index"},
 		"sigs.k8s.io/yaml":                    {"cmd/bailiff"},
 	}
 }
