@@ -11,7 +11,7 @@ import (
 	"github.com/bailiff-secrets/bailiff/audit"
 )
 
-// Config is what a Gate needs. All but Wrapper, Observe and Fault must be set.
+// Config is what a Gate needs. All but Uses, Wrapper, Observe and Fault must be set.
 type Config struct {
 	Authenticator Authenticator
 	Policies      Policies
@@ -19,6 +19,8 @@ type Config struct {
 	Recorder      Recorder
 	Logger        *slog.Logger
 
+	// Uses counts what policies grant only so many times; nil: that is not granted at all.
+	Uses Uses
 	// Wrapper keeps answers that are to be wrapped; nil where none can be.
 	Wrapper Wrapper
 	// Observe is called once at the end of each request, for metrics. It must not block.

@@ -29,6 +29,12 @@ type Policies interface {
 	ACL(who *identity.Caller) *policy.ACL
 }
 
+// Uses counts what a policy grants only so many times, for all servers together. It is safe for concurrent use.
+type Uses interface {
+	// Take counts one more use, durable on return; false where there are max already.
+	Take(ctx context.Context, name string, max int64) (bool, error)
+}
+
 // Wrapper keeps answers for whoever presents a token that is good once. It is safe for concurrent use.
 type Wrapper interface {
 	// Wrap keeps resp, sealed, for r.WrapTTL. It is durable on return; Raw bodies are read to their end and closed. What is

@@ -25,7 +25,7 @@ func (g *Gate) mayIt(ctx context.Context, r *Request) error {
 		return err
 	}
 	if !r.Decision.Allowed {
-		if err := judgeAll(acl, r); err != nil {
+		if err := g.judgeAll(ctx, acl, r); err != nil {
 			return err
 		}
 	}
@@ -49,7 +49,7 @@ func judgeOp(ctx context.Context, acl *policy.ACL, r *Request) error {
 		return nil
 	}
 	create := acl.Decide(policy.Create, r.Path)
-	if may(create) == may(r.Decision) {
+	if may(create) == may(r.Decision) && !r.Decision.NeedsOp {
 		return nil
 	}
 	exists, known := true, false
@@ -70,8 +70,9 @@ func judgeOp(ctx context.Context, acl *policy.ACL, r *Request) error {
 // may says whether the capability is there.
 func may(d policy.Decision) bool { return d.Allowed || d.Conditional }
 
-// judgeAll decides with everything that a rule can look at, and finds the nearest rule for the record of a refusal.
-func judgeAll(acl *policy.ACL, r *Request) error {
+// judgeAll decides with everything that a rule can look at, and finds the nearest rule for the record of a refusal. What is
+// granted only so many times is counted before it is granted.
+func (g *Gate) judgeAll(ctx context.Context, acl *policy.ACL, r *Request) error {
 	q := policy.Question{Op: r.Op, Path: r.Path, WrapTTL: r.WrapTTL, Context: contextOf(r)}
 	if r.Decision.NeedsParams {
 		var err error
@@ -79,14 +80,30 @@ func judgeAll(acl *policy.ACL, r *Request) error {
 			return err
 		}
 	}
-	r.Decision = acl.Judge(&q)
-	return nil
+	for {
+		d := acl.Judge(&q)
+		if d.Uses == nil {
+			r.Decision = d
+			return nil
+		}
+		if g.cfg.Uses != nil {
+			left, err := g.cfg.Uses.Take(ctx, d.Uses.Name, d.Uses.Max)
+			if err != nil {
+				return &Error{Kind: Unavailable, Msg: "what the rule grants can't be counted", Err: err}
+			}
+			if left {
+				r.Decision = d
+				return nil
+			}
+		}
+		q.Spent = append(q.Spent, d.Uses.Name)
+	}
 }
 
 func contextOf(r *Request) *policy.Context {
 	return &policy.Context{
 		Time: r.Start, Addr: r.ClientAddr, Identity: r.Caller.Name, EntityID: r.Caller.EntityID, Method: r.Caller.Method,
-		Metadata: r.Caller.Metadata, Groups: r.Caller.GroupIDs, Claims: r.Caller.Claims,
+		Metadata: r.Caller.Metadata, Groups: r.Caller.GroupIDs, Claims: r.Caller.Claims, Reason: r.Reason, Ticket: r.Ticket,
 	}
 }
 

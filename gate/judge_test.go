@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -44,11 +45,19 @@ func serving(t *testing.T, b gate.Backend, tr *trail, policies rules) *gate.Gate
 	}
 	g, err := gate.New(gate.Config{
 		Authenticator: door{}, Policies: policies, Mounts: func() *gate.Mounts { return mounts }, Recorder: tr, Logger: slog.New(slog.DiscardHandler),
+		Wrapper: wraps{},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return g
+}
+
+// wraps keeps nothing.
+type wraps struct{}
+
+func (wraps) Wrap(context.Context, *gate.Request, *gate.Response) (*gate.Wrap, error) {
+	return &gate.Wrap{}, nil
 }
 
 func TestParametersAreJudged(t *testing.T) {
@@ -146,5 +155,79 @@ path "secret/prod/*" { capabilities = ["list"] }`}, io.Discard)
 	}
 	if tr.records[0].Rule == nil || tr.records[0].Rule.Line != 2 {
 		t.Errorf("got rule %+v, want the one of line 2", tr.records[0].Rule)
+	}
+}
+
+// counter takes uses from memory.
+type counter struct {
+	left int
+	err  error
+}
+
+func (c *counter) Take(context.Context, string, int64) (bool, error) {
+	if c.err != nil || c.left == 0 {
+		return false, c.err
+	}
+	c.left--
+	return true, nil
+}
+
+func TestWhatIsCountedIsTakenOnce(t *testing.T) {
+	counted := rules{"counted": `path "secret/*" { capabilities = ["read"] valid { uses = 2 } }`}
+	do := func(uses gate.Uses) error {
+		tr := &trail{}
+		b := &backend{trail: tr, resp: &gate.Response{Status: gate.NoContent}}
+		mounts, err := gate.NewMounts([]*gate.Mount{{Path: "secret/", Type: "kv", Backend: b}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, err := gate.New(gate.Config{
+			Authenticator: door{}, Policies: counted, Mounts: func() *gate.Mounts { return mounts }, Recorder: tr, Logger: slog.New(slog.DiscardHandler), Uses: uses,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = g.Do(t.Context(), &gate.Request{Op: policy.Read, Path: "secret/a", Token: secret.New("counted")})
+		return err
+	}
+	c := &counter{left: 2}
+	for i, want := range []error{nil, nil, gate.ErrDenied} {
+		if err := do(c); !errors.Is(err, want) {
+			t.Errorf("use %d: got %v, want %v", i, err, want)
+		}
+	}
+	if err := do(nil); !errors.Is(err, gate.ErrDenied) {
+		t.Errorf("where nobody counts: got %v, want it refused", err)
+	}
+	var said *gate.Error
+	if err := do(&counter{err: errors.New("disk full")}); !errors.As(err, &said) || said.Kind != gate.Unavailable {
+		t.Errorf("where it can't be counted: got %v, want unavailable", err)
+	}
+}
+
+func TestConditionsSeeTheRequest(t *testing.T) {
+	conditions := rules{
+		"reasoned": `path "secret/*" { capabilities = ["read"] when = "reason != '' && ticket == 'OPS-1' && identity.name == 'reasoned' && address == '10.0.0.1'" }`,
+		"creates":  `path "secret/*" { capabilities = ["create", "update"] when = "op == 'create'" }`,
+	}
+	for _, c := range []struct {
+		name   string
+		r      gate.Request
+		exists bool
+		want   error
+	}{
+		{"with a reason", gate.Request{Op: policy.Read, Token: secret.New("reasoned"), Reason: "x", Ticket: "OPS-1", ClientAddr: netip.MustParseAddr("10.0.0.1")}, false, nil},
+		{"without", gate.Request{Op: policy.Read, Token: secret.New("reasoned"), Ticket: "OPS-1", ClientAddr: netip.MustParseAddr("10.0.0.1")}, false, gate.ErrDenied},
+		{"from elsewhere", gate.Request{Op: policy.Read, Token: secret.New("reasoned"), Reason: "x", Ticket: "OPS-1", ClientAddr: netip.MustParseAddr("10.0.0.2")}, false, gate.ErrDenied},
+		{"a create", gate.Request{Op: policy.Update, Token: secret.New("creates")}, false, nil},
+		{"an update", gate.Request{Op: policy.Update, Token: secret.New("creates")}, true, gate.ErrDenied},
+	} {
+		tr := &trail{}
+		r := c.r
+		r.Path = "secret/a"
+		g := serving(t, &backend{trail: tr, resp: &gate.Response{Status: gate.NoContent}, known: true, exists: c.exists}, tr, conditions)
+		if _, err := g.Do(t.Context(), &r); !errors.Is(err, c.want) || c.want == nil && err != nil {
+			t.Errorf("%s: got %v, want %v", c.name, err, c.want)
+		}
 	}
 }

@@ -41,6 +41,8 @@ type Request struct {
 	Namespace   string        // which the door was told apart from the path; without slashes around it; empty: root
 	WrapTTL     time.Duration // the answer is to be wrapped for so long; zero: not
 	WrapFormat  string        // "" or "jwt"
+	Reason      string        // X-Bailiff-Reason: what the caller says it is for; policies can ask for one
+	Ticket      string        // X-Bailiff-Ticket: where that is written down
 	Start       time.Time
 
 	Caller   identity.Caller

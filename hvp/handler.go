@@ -82,6 +82,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if no := h.read(q, r, rawQuery, below); no != nil {
 		err := h.gate.Refuse(r.Context(), q, no.kind, no.why)
+		nameRequest(w, q)
 		switch {
 		case no.media:
 			err = &mediaError{err}
@@ -93,6 +94,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	body := h.body(w, q, r)
 	resp, err := h.gate.Do(r.Context(), q)
+	nameRequest(w, q)
 	if body != nil && body.over() {
 		// Whatever became of it: the request that was meant is not the one that could have been served.
 		err = body.tooLarge()
@@ -103,6 +105,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.answer(w, r, q, resp)
+}
+
+// nameRequest tells which records are about the request, so that whoever has them can say why it ended as it did.
+func nameRequest(w http.ResponseWriter, q *gate.Request) {
+	w.Header()["X-Bailiff-Request-Id"] = []string{q.ID}
 }
 
 // setHeaders sets what Vault sets on every answer of its API, and keeps browsers from guessing types.
@@ -152,7 +159,22 @@ func (h *Handler) read(q *gate.Request, r *http.Request, rawQuery string, below 
 	if q.Index, why = single(r.Header, "X-Vault-Index"); why != "" {
 		return &no{kind: gate.Invalid, why: why}
 	}
+	if q.Reason, why = stated(r.Header, "X-Bailiff-Reason"); why != "" {
+		return &no{kind: gate.Invalid, why: why}
+	}
+	if q.Ticket, why = stated(r.Header, "X-Bailiff-Ticket"); why != "" {
+		return &no{kind: gate.Invalid, why: why}
+	}
 	return h.refused(q, r)
+}
+
+// stated reads what a caller says that it is for.
+func stated(h http.Header, name string) (text, why string) {
+	const most = 512
+	if text, why = single(h, name); why == "" && len(text) > most {
+		return "", "the header " + name + " is longer than 512 bytes"
+	}
+	return text, why
 }
 
 // refused says which wish of a request is not served (yet).

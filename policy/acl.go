@@ -39,6 +39,9 @@ func (a *ACL) Decide(op Operation, path string) Decision {
 		return Decision{Reason: reasonNoOp}
 	}
 	e := a.lookup(op, path)
+	if e != nil && len(e.cond) > 0 {
+		return e.depends(op)
+	}
 	d := e.decide(need)
 	if d.Allowed && e.limits != nil {
 		d.Allowed, d.Conditional, d.Reason = false, true, reasonDepends
@@ -63,13 +66,15 @@ func (a *ACL) Judge(q *Question) Decision {
 func (a *ACL) judge(q *Question) Decision {
 	need, _ := needed(q.Op)
 	e := a.lookup(q.Op, q.Path)
-	d := e.decide(need)
-	if d.Allowed {
-		if why := e.limits.refuses(q); why != "" {
-			d.Allowed, d.Reason = false, why
+	if d, there := e.judge(q, need); there {
+		return d
+	}
+	for _, e := range a.collect(q.Op, q.Path)[1:] {
+		if d, there := e.judge(q, need); there {
+			return d
 		}
 	}
-	return d
+	return Decision{Reason: reasonNoRule}
 }
 
 // lookup finds what counts for an operation on path; nil where nothing does.
@@ -122,17 +127,32 @@ func (a *ACL) Capabilities(path string) []string {
 		return []string{"root"}
 	}
 	path = strings.TrimLeft(path, "/")
-	return a.tablesFor(path).findRaw(path).words()
+	e := a.tablesFor(path).findRaw(path)
+	if e.onlyDeniesSometimes() {
+		op, plain := Read, path
+		if dir, ok := strings.CutSuffix(path, "/"); ok {
+			op, plain = List, dir
+		}
+		e = nil
+		for _, next := range a.collect(op, plain) {
+			if !next.onlyDeniesSometimes() {
+				e = next
+				break
+			}
+		}
+	}
+	return e.words()
 }
 
 // words is what an entry grants, sorted; deny where that is nothing.
 func (e *entry) words() []string {
-	if e == nil || !e.caps.grants() {
+	caps := e.may()
+	if !caps.grants() {
 		return []string{capDeny.String()}
 	}
 	var words []string
 	for c := capability(0); c < numCaps; c++ {
-		if e.caps.has(c) {
+		if caps.has(c) {
 			words = append(words, c.String())
 		}
 	}
@@ -146,16 +166,16 @@ func (a *ACL) Mountable(prefix string) bool {
 		return true
 	}
 	t := a.all()
-	if e := t.findRaw(prefix); e != nil && e.caps.grants() {
+	if e := t.findRaw(prefix); e != nil && e.may().grants() {
 		return true
 	}
 	for pattern, e := range t.exact {
-		if strings.HasPrefix(pattern, prefix) && e.caps.grants() {
+		if strings.HasPrefix(pattern, prefix) && e.may().grants() {
 			return true
 		}
 	}
 	for i := range t.prefixes {
-		if strings.HasPrefix(t.prefixes[i].prefix, prefix) && t.prefixes[i].entry.caps.grants() {
+		if strings.HasPrefix(t.prefixes[i].prefix, prefix) && t.prefixes[i].entry.may().grants() {
 			return true
 		}
 	}

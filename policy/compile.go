@@ -15,6 +15,15 @@ type entry struct {
 	by     [numCaps]*Rule // the first rule that contributed a capability
 	limits *limits        // of all rules together; nil: none
 	rank   int            // among all patterns with a wildcard: the higher wins
+	cond   []*rule        // rules with a condition, which are not in the above
+}
+
+func (e *entry) add(r *rule) {
+	if r.cond != nil {
+		e.cond = append(e.cond, r)
+		return
+	}
+	e.merge(r)
 }
 
 func (e *entry) merge(r *rule) {
@@ -175,7 +184,7 @@ func (b *builder) add(r *rule, pattern string) {
 		e, b.spare = &b.spare[0], b.spare[1:] // there is one for each rule
 		table[key] = e
 	}
-	e.merge(r)
+	e.add(r)
 }
 
 // hasSegments says that a segment of pattern begins with "+". As in Vault, it is then compared segment by segment, even

@@ -48,8 +48,8 @@ func (a *ACL) nearest(q *Question) *Rule {
 		return nil
 	}
 	for _, e := range a.collect(q.Op, q.Path) {
-		if e.decide(need).Allowed && e.limits.refuses(q) == "" {
-			return e.by[need]
+		if d, there := e.judge(q, need); there && d.Allowed {
+			return d.Rule
 		}
 	}
 	return a.tablesFor(q.Path).closest(need, q.Path)
@@ -64,10 +64,10 @@ func (t *tables) closest(need capability, path string) *Rule {
 		return nil
 	}
 	see := func(e *entry) {
-		if !e.caps.grants() || !e.caps.has(need) {
+		if caps := e.may(); !caps.grants() || !caps.has(need) {
 			return
 		}
-		r := e.by[need]
+		r := e.granting(need)
 		n := common(r.Pattern, path)
 		if n > most || n == most && won != nil && r.before(won) {
 			won, most = r, n

@@ -135,7 +135,7 @@ func (n *segment) anyBelow(mount string) bool {
 	name, rest, more := strings.Cut(mount, "/")
 	if !more {
 		for before, e := range n.stars {
-			if e.caps.grants() && strings.HasPrefix(name, before) {
+			if e.may().grants() && strings.HasPrefix(name, before) {
 				return true
 			}
 		}
@@ -150,11 +150,11 @@ func (n *segment) anyBelow(mount string) bool {
 
 // any says whether a pattern that ends here or below grants anything.
 func (n *segment) any() bool {
-	if n.here != nil && n.here.caps.grants() || n.plus != nil && n.plus.any() {
+	if n.here != nil && n.here.may().grants() || n.plus != nil && n.plus.any() {
 		return true
 	}
 	for _, e := range n.stars {
-		if e.caps.grants() {
+		if e.may().grants() {
 			return true
 		}
 	}

@@ -37,7 +37,11 @@ func (p *Policy) parse(text string) *ParseError {
 	for _, f := range top {
 		switch {
 		case f.key == "path":
-			if err := p.addPaths(f); err != nil {
+			if err := addBlocks(f, p.addRule); err != nil {
+				return err
+			}
+		case f.key == "secret":
+			if err := addBlocks(f, p.addSecret); err != nil {
 				return err
 			}
 		case f.key == "name" && named:
@@ -47,25 +51,25 @@ func (p *Policy) parse(text string) *ParseError {
 		case f.key == "name":
 			return wrong(f.line, "name must be a string")
 		default:
-			return wrong(f.line, "unknown key %q: a policy holds path and name", f.key).as("1 error occurred:\n\t* invalid key %q on line 0\n\n", f.key)
+			return wrong(f.line, "unknown key %q: a policy holds path, secret and name", f.key).as("1 error occurred:\n\t* invalid key %q on line 0\n\n", f.key)
 		}
 	}
 	return nil
 }
 
-// addPaths adds the rules of one "path" key: in HCL a block for one pattern, in JSON an object with a pattern for each
-// key, or a list of such.
-func (p *Policy) addPaths(f field) *ParseError {
+// addBlocks adds the rules of one "path" or "secret" key: in HCL a block for one pattern, in JSON an object with a pattern
+// for each key, or a list of such.
+func addBlocks(f field, add func(pattern string, line int, body []field) *ParseError) *ParseError {
 	for _, n := range f.val.each() {
 		if n.kind != objectNode {
-			return wrong(f.line, `path must be a block: path "a/b" { … }`)
+			return wrong(f.line, `%s must be a block: %s "a/b" { … }`, f.key, f.key)
 		}
 		for _, pattern := range n.fields {
 			for _, body := range pattern.val.each() {
 				if body.kind != objectNode {
-					return wrong(pattern.line, "path %q must be a block", pattern.key)
+					return wrong(pattern.line, "%s %q must be a block", f.key, pattern.key)
 				}
-				if err := p.addRule(pattern.key, pattern.line, body.fields); err != nil {
+				if err := add(pattern.key, pattern.line, body.fields); err != nil {
 					return err
 				}
 			}
@@ -112,11 +116,26 @@ func (r *rule) parseBody(pattern string, body []field) *ParseError {
 			return twice(f)
 		}
 		seen[f.key] = true
-		more, err := parseKey(pattern, f, &l)
+		var more capSet
+		var err *ParseError
+		switch f.key {
+		case "when":
+			err = r.parseWhen(pattern, f)
+		case "valid":
+			err = r.parseValid(pattern, f)
+		default:
+			more, err = parseKey(pattern, f, &l)
+		}
 		if err != nil {
 			return err
 		}
 		r.caps |= more
+	}
+	if r.cond != nil && r.cond.uses > 0 {
+		if r.caps.has(capDeny) {
+			return wrong(r.Line, "path %q: a denial can't be used up", pattern)
+		}
+		r.cond.usesName = r.usesName("path " + r.Pattern)
 	}
 	if l.minWrap != 0 && l.maxWrap != 0 && l.maxWrap < l.minWrap {
 		return wrong(r.Line, "path %q: max_wrapping_ttl is less than min_wrapping_ttl", pattern).as("max_wrapping_ttl cannot be less than min_wrapping_ttl")

@@ -15,7 +15,7 @@ func TestParseRefuses(t *testing.T) {
 		line int
 		msg  string
 	}{
-		{"paths \"a\" {}", 1, `unknown key "paths": a policy holds path and name`},
+		{"paths \"a\" {}", 1, `unknown key "paths": a policy holds path, secret and name`},
 		{"\nname = 1", 2, "name must be a string"},
 		{"name = \"a\"\nname = \"b\"", 2, `key "name" is given twice`},
 		{"path = \"a\"", 1, `path must be a block: path "a/b" { … }`},
@@ -57,7 +57,7 @@ func TestParseRefuses(t *testing.T) {
 		{"path \"a\xff\" {}", 0, "the text is not valid UTF-8"},
 		{strings.Repeat(" ", policy.MaxText+1), 0, "the text is longer than 262144 bytes"},
 
-		{`{"paths": {}}`, 1, `unknown key "paths": a policy holds path and name`},
+		{`{"paths": {}}`, 1, `unknown key "paths": a policy holds path, secret and name`},
 		{`{"path": "a"}`, 1, `path must be a block: path "a/b" { … }`},
 		{"{\n\"path\": {\n\"a\": []}}", 3, `path "a" must be a block`},
 		{"{\"path\": {\n\"a\": {\"capabilities\": [\"read\", true]}}}", 2, `path "a": a capability must be a string`},

@@ -47,7 +47,16 @@ type Question struct {
 	WrapTTL time.Duration  // the answer shall be wrapped for so long; zero: not at all
 	Params  map[string]any // of the body, or of the query of a read: as encoding/json decodes them, with json.Number
 	Context *Context       // who asks, when and from where; nil: nothing is known of it
+	Spent   []string       // names of Uses that are used up
 }
+
+// Uses is what may be granted only so many times.
+type Uses struct {
+	Name string // of what is counted: the same as long as the rule is
+	Max  int64
+}
+
+func (q *Question) spent(name string) bool { return slices.Contains(q.Spent, name) }
 
 // Decision is the answer to one question.
 type Decision struct {
@@ -55,6 +64,8 @@ type Decision struct {
 	Sudo        bool   // the winning rule grants sudo as well
 	Conditional bool   // only of Decide: the capability is there, and Judge has the last word
 	NeedsParams bool   // and it looks at Question.Params
+	NeedsOp     bool   // and it must be known whether a write is a create
+	Uses        *Uses  // only of Judge: it is allowed only if one of these is left, which is then taken; nil: it is not counted
 	Rule        *Rule  // the rule that decided; nil where no rule matched
 	Nearest     *Rule  // only of Judge: of a refusal, the nearest rule of the caller's that would have allowed it
 	Reason      string // for the record; a client never sees it
@@ -92,8 +103,9 @@ type rule struct {
 	Rule
 	key    string // the pattern without a leading slash; empty where tmpl is set
 	caps   capSet
-	limits *limits   // nil: none
-	tmpl   *template // nil: the pattern is the same for everybody
+	limits *limits    // nil: none
+	tmpl   *template  // nil: the pattern is the same for everybody
+	cond   *condition // nil: it counts always
 }
 
 // ParseError says where a policy's text is wrong.

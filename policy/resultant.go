@@ -32,12 +32,13 @@ func (a *ACL) Grants() (exact, prefixes map[string]Grant) {
 
 func (e *entry) grant() Grant {
 	g := Grant{Capabilities: []string{capDeny.String()}}
-	if !e.caps.grants() {
+	caps := e.may()
+	if !caps.grants() {
 		return g
 	}
 	g.Capabilities = nil
 	for _, c := range [...]capability{capCreate, capDelete, capList, capRead, capSudo, capUpdate, capPatch} {
-		if e.caps.has(c) {
+		if caps.has(c) {
 			g.Capabilities = append(g.Capabilities, c.String())
 		}
 	}

@@ -142,9 +142,12 @@ func (s *server) doors(ctx context.Context, fault func(string)) error {
 	if err := s.openKeepers(); err != nil {
 		return err
 	}
+	if err := s.openTokens(ctx, fault); err != nil {
+		return err
+	}
 	own, err := sys.New(sys.Config{
 		Leases: s.leases, Many: s.leases, Stuck: s.leases, Trail: s.trail, Proofs: s.tree, Estate: s.estate, Mounts: s.estate.mounts, Policies: s.estate,
-		Identities: identities{s.estate}, Logger: s.logger, Tokens: s.estate.manager, Status: s.status,
+		Identities: identities{s.estate}, Logger: s.logger, Tokens: s.estate.tokens, Status: s.status,
 		Recovery: s.recovery, Reconciler: s.leases, Wrapping: s.keepers.wraps,
 	})
 	if err != nil {
@@ -161,8 +164,8 @@ func (s *server) doors(ctx context.Context, fault func(string)) error {
 		return err
 	}
 	g, err := gate.New(gate.Config{
-		Authenticator: spender{s.estate.manager, s.keepers.wraps}, Policies: s.estate, Mounts: s.estate.mounts, Recorder: s.trail, Logger: s.logger,
-		Wrapper: s.keepers.wraps, Observe: s.metrics.observe, Fault: fault,
+		Authenticator: spender{s.estate.tokens, s.keepers.wraps}, Policies: s.estate, Mounts: s.estate.mounts, Recorder: s.trail, Logger: s.logger,
+		Wrapper: s.keepers.wraps, Uses: uses{s.db}, Observe: s.metrics.observe, Fault: fault,
 	})
 	if err != nil {
 		return err
@@ -199,6 +202,8 @@ func (s *server) run(ctx context.Context, opts Options, ready func(ctx context.C
 	go func() { brokerDone <- s.leases.Run(brokerCtx) }()
 	rotationsDone := make(chan error, 1)
 	go func() { rotationsDone <- s.rotations.Run(brokerCtx) }()
+	tokensDone := make(chan error, 1)
+	go func() { tokensDone <- s.estate.tokens.Run(brokerCtx) }()
 	hooksDone := make(chan error, 1)
 	go func() { hooksDone <- s.hooks.Run(brokerCtx) }()
 	sweepsDone := make(chan error, 1)
@@ -211,7 +216,7 @@ func (s *server) run(ctx context.Context, opts Options, ready func(ctx context.C
 	err = s.serve(ctx, opts, l, ready)
 	stopBroker()
 	<-notesDone
-	err = errors.Join(err, <-rotationsDone, <-hooksDone, <-sweepsDone, <-treeDone)
+	err = errors.Join(err, <-rotationsDone, <-tokensDone, <-hooksDone, <-sweepsDone, <-treeDone)
 	if e := <-brokerDone; e != nil && !errors.Is(e, context.Canceled) {
 		err = errors.Join(err, e)
 	}
