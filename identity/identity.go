@@ -37,6 +37,7 @@ type Caller struct {
 	MountPath     string            // where the login was: "auth/approle/"
 	AliasName     string            // who that was there
 	NoWrite       bool              // a token that keeps nothing: a batch token
+	LastUse       bool              // the token may not be used again: it ends with this request
 }
 
 // Identity is a person, service or machine that may call.

@@ -35,6 +35,7 @@ type People struct {
 	mu           sync.RWMutex // guards what follows; the values pointed to never change
 	entities     map[string]*kept[Entity]
 	names        map[string]string // lower-case name → id
+	mergedInto   map[string]string // id of one that is no more → id
 	aliases      map[string]*kept[Alias]
 	aliasOf      map[string][]string // id of the entity → keys of its aliases, sorted
 	groups       map[string]*kept[Group]
@@ -52,7 +53,7 @@ type kept[T any] struct {
 
 func newPeople(dir func() *Directory) *People {
 	return &People{
-		dir: dir, entities: map[string]*kept[Entity]{}, names: map[string]string{}, aliases: map[string]*kept[Alias]{},
+		dir: dir, entities: map[string]*kept[Entity]{}, names: map[string]string{}, mergedInto: map[string]string{}, aliases: map[string]*kept[Alias]{},
 		aliasOf: map[string][]string{}, groups: map[string]*kept[Group]{}, groupAliases: map[string]*kept[Alias]{},
 		memberOf: map[string][]string{}, touched: map[string]uint64{},
 	}
@@ -127,6 +128,9 @@ func (p *People) entityChanged(id string, old, now *Entity) {
 	}
 	if now != nil {
 		p.names[nameKey(now.Name)] = id
+		for _, from := range now.Merged {
+			p.mergedInto[from] = id
+		}
 	}
 	p.touch(id, now != nil)
 }
@@ -177,7 +181,7 @@ func (p *People) groupChanged(id string, old, now *Group) {
 
 func (p *People) groupAliasChanged(string, *Alias, *Alias) { p.regrouped = p.gen.Load() }
 
-// Entity finds one by id, also a declared one.
+// Entity finds one by id, also a declared one, and the one that it was merged into.
 func (p *People) Entity(id string) (Entity, bool) {
 	if e := p.dir().byEntityID[id]; e != nil {
 		return p.declared(e), true
@@ -185,6 +189,9 @@ func (p *People) Entity(id string) (Entity, bool) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	if k := p.entities[id]; k != nil {
+		return k.value, true
+	}
+	if k := p.entities[p.mergedInto[id]]; k != nil {
 		return k.value, true
 	}
 	return Entity{}, false

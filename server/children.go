@@ -10,11 +10,6 @@ import (
 	"github.com/bailiff-secrets/bailiff/internal/object"
 )
 
-// Token and MountMaxTTL make the estate a broker.Tokens.
-func (e *estate) Token(accessID, accessor string) (ends time.Time, counts bool) {
-	return e.manager.Token(accessID, accessor)
-}
-
 // MountMaxTTL is the most that a lease of a mount lives.
 func (e *estate) MountMaxTTL(mount string) time.Duration {
 	for _, m := range e.mounts().All() {
@@ -30,9 +25,14 @@ func (e *estate) MountMaxTTL(mount string) time.Duration {
 func (e *estate) revokeFor(ctx context.Context, keys []identity.Key) error {
 	var errs []error
 	for _, k := range keys {
-		errs = append(errs, e.leases.RevokeToken(ctx, k.ID))
+		errs = append(errs, e.revokeKey(ctx, k.ID))
 	}
 	return errors.Join(errs...)
+}
+
+// revokeKey ends what was issued to an access key, and the tokens that go back to it.
+func (e *estate) revokeKey(ctx context.Context, id string) error {
+	return errors.Join(e.tokens.RevokeKey(ctx, id), e.leases.RevokeToken(ctx, id))
 }
 
 // revokeDropped revokes the leases of roles and mounts that p removed, and of identities that it switched off. It comes

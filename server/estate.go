@@ -27,6 +27,7 @@ import (
 type estate struct {
 	store     object.Store
 	documents document.Store // tokens, entities, what auth methods are set up with
+	tokens    *identity.Tokens
 	manager   *identity.Manager
 	internal  []*gate.Mount // sys/, auth/token/
 	leases    *broker.Broker

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -26,7 +27,7 @@ func (e *estate) follow(ctx context.Context, store changer) {
 	defer ticker.Stop()
 	seen, trouble := int64(-1), ""
 	for {
-		n, err := e.catchUp(ctx, store, seen)
+		n, err := e.catchUpAll(ctx, store, seen)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -44,6 +45,14 @@ func (e *estate) follow(ctx context.Context, store changer) {
 			return
 		}
 	}
+}
+
+// catchUpAll takes over what others have changed: objects and access keys, then tokens and entities.
+func (e *estate) catchUpAll(ctx context.Context, store changer, seen int64) (int64, error) {
+	n, err := e.catchUp(ctx, store, seen)
+	ctx, cancel := context.WithTimeout(ctx, followWait)
+	defer cancel()
+	return n, errors.Join(err, e.tokens.CatchUp(ctx))
 }
 
 // catchUp reads the store again where its count differs from the one seen last, and returns the count that is in use now.

@@ -67,7 +67,7 @@ func (i identities) SetKeyDisabled(ctx context.Context, _, name, id string, disa
 	if err := i.estate.manager.SetKeyDisabled(ctx, who.AccessID, id, disabled); err != nil || !disabled {
 		return noKey(err)
 	}
-	return i.estate.leases.RevokeToken(ctx, id)
+	return i.estate.revokeKey(ctx, id)
 }
 
 // DeleteKey forgets a key, at once, and revokes what was issued to it. The key is switched off first, so that a crash

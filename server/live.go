@@ -90,6 +90,7 @@ func (e *estate) build(s *set) (*live, error) {
 	if l.policies, err = parsePolicies(s.policies); err != nil {
 		return nil, err
 	}
+	l.policies.subjects = people{e.tokens.People()}
 	mounts := append([]*gate.Mount(nil), e.internal...)
 	for _, m := range s.mounts {
 		g, err := e.mount(m)

@@ -26,6 +26,11 @@ limits {
   max_connections     = 4096
 }
 
+tokens {
+  default_ttl = "768h"
+  max_ttl     = "768h"
+}
+
 audit {
   dir          = "/var/lib/bailiff/audit"
   segment_size = "128MiB"

@@ -27,6 +27,7 @@ type Server struct {
 	Listener    Listener
 	Metrics     Metrics
 	Limits      Limits
+	Tokens      Tokens
 	Store       Store
 	Audit       Audit
 	Log         Log
@@ -53,6 +54,12 @@ type Limits struct {
 	IdleTimeout       time.Duration // of a kept connection; default 2m
 	MaxHeaderBytes    int           // default 64 KiB
 	MaxConnections    int           // at once; default 4096
+}
+
+// Tokens is how long tokens live. Both must be above zero, and the first is not above the second.
+type Tokens struct {
+	DefaultTTL time.Duration // of one that says nothing; default 768h, as Vault's
+	MaxTTL     time.Duration // of any that isn't periodic and isn't root's; default 768h
 }
 
 // Store is where objects, access keys and leases are kept. Default: an SQLite file in the data directory, which one server
@@ -139,8 +146,9 @@ func defaults() *Server {
 			MaxHeaderBytes:    64 << 10,
 			MaxConnections:    4096,
 		},
-		Audit: Audit{SegmentSize: 128 << 20, Reserve: 256 << 20},
-		Log:   Log{Level: "info", Format: "json"},
+		Tokens: Tokens{DefaultTTL: 768 * time.Hour, MaxTTL: 768 * time.Hour},
+		Audit:  Audit{SegmentSize: 128 << 20, Reserve: 256 << 20},
+		Log:    Log{Level: "info", Format: "json"},
 	}
 }
 
@@ -189,6 +197,7 @@ func (s *Server) root(r *reader) block {
 				"max_header_bytes":    smallSize(&s.Limits.MaxHeaderBytes),
 				"max_connections":     whole(&s.Limits.MaxConnections),
 			}),
+			"tokens": r.section(map[string]attr{"default_ttl": duration(&s.Tokens.DefaultTTL), "max_ttl": duration(&s.Tokens.MaxTTL)}),
 			"store": {read: func(b *hcl.Block) {
 				r.read(b.Body, block{blocks: map[string]inner{"postgres": {read: s.postgres(r)}}})
 			}},
@@ -248,6 +257,7 @@ func (s *Server) Validate() error {
 		}
 	}
 	errs = append(errs, s.Limits.validate()...)
+	errs = append(errs, s.Tokens.validate()...)
 	if p := s.Store.Postgres; p != nil {
 		errs = append(errs, p.validate()...)
 	}
@@ -312,6 +322,13 @@ func (l *Limits) validate() []error {
 		}
 	}
 	return errs
+}
+
+func (t *Tokens) validate() []error {
+	if t.DefaultTTL <= 0 || t.MaxTTL < t.DefaultTTL {
+		return []error{errors.New("tokens: default_ttl must be above zero, and max_ttl not below it")}
+	}
+	return nil
 }
 
 func (l *Log) validate() []error {
