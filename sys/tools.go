@@ -33,8 +33,8 @@ func (b *Backend) random(_ context.Context, c *call) (*gate.Response, error) {
 		return nil, err
 	}
 	source, number := c.args["source"], c.args["bytes"]
-	if number == "" && strings.Trim(source, "0123456789") == "" {
-		source, number = "", source
+	if number == "" && source != "" && source != "platform" && source != "seal" && source != "all" {
+		source, number = "", source // as Vault sees a path of one segment
 	}
 	if number != "" {
 		if n, err = strconv.Atoi(number); err != nil {

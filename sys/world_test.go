@@ -28,6 +28,7 @@ import (
 	"github.com/bailiff-secrets/bailiff/producers/postgres"
 	"github.com/bailiff-secrets/bailiff/store/sqlite"
 	"github.com/bailiff-secrets/bailiff/sys"
+	"github.com/bailiff-secrets/bailiff/wrapping"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -101,11 +102,13 @@ func newWorld(t testing.TB, app string, producer broker.Producer) *world {
 	must(t, err)
 	w.broker, err = broker.New(broker.Config{Store: w.db, Catalog: w, Recorder: w.trail, Node: "n", Logger: logger})
 	must(t, err)
+	wraps, err := wrapping.New(wrapping.Config{Store: w.db, Logger: logger})
+	must(t, err)
 	w.own, err = sys.New(sys.Config{
-		Leases: w.broker, Many: w.broker, Stuck: w.broker, Trail: w.trail, Estate: w, Mounts: w.mounts.Load, Policies: w, Identities: w, Logger: logger, Tokens: w.manager, Reconciler: w.broker,
+		Leases: w.broker, Many: w.broker, Stuck: w.broker, Trail: w.trail, Estate: w, Mounts: w.mounts.Load, Policies: w, Identities: w, Logger: logger, Tokens: w.manager, Reconciler: w.broker, Wrapping: wraps,
 	})
 	must(t, err)
-	w.gate, err = gate.New(gate.Config{Authenticator: w.manager, Policies: w, Mounts: w.mounts.Load, Recorder: w, Logger: logger})
+	w.gate, err = gate.New(gate.Config{Authenticator: w.manager, Policies: w, Mounts: w.mounts.Load, Recorder: w, Logger: logger, Wrapper: wraps})
 	must(t, err)
 	w.records.Store(&[]object.Record{})
 	w.declare(&object.Policy{Name: "app", Rules: app}, &object.Role{Name: "admin", Policies: []string{"root"}}, &object.Role{Name: "app", Policies: []string{"app"}})
