@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strconv"
 
+	"github.com/bailiff-secrets/bailiff/audit/index"
 	"github.com/bailiff-secrets/bailiff/internal/object"
 )
 
@@ -18,6 +19,18 @@ func (c *Client) Status(ctx context.Context) (json.RawMessage, error) {
 // Audit asks the trail. The names in q are those of the route.
 func (c *Client) Audit(ctx context.Context, q url.Values) (AuditPage, error) {
 	return get[AuditPage](ctx, c, "audit", q)
+}
+
+// WhoHad asks who had what lies at a path; since and until are as in Audit.
+func (c *Client) WhoHad(ctx context.Context, path, since, until string) ([]index.Holder, error) {
+	q := url.Values{"path": {path}}
+	for name, v := range map[string]string{"since": since, "until": until} {
+		if v != "" {
+			q.Set(name, v)
+		}
+	}
+	out, err := get[WhoHad](ctx, c, "audit/who-had", q)
+	return out.Holders, err
 }
 
 // AuditKey asks for the public key of the trail.

@@ -29,6 +29,14 @@ type Selector struct {
 	Producer string `json:"producer,omitempty"` // type
 	Target   string `json:"target,omitempty"`
 	Token    string `json:"token,omitempty"` // accessor
+
+	Claims map[string]string `json:"claims,omitempty"` // what decided at the login; all that are given must be so
+}
+
+// Empty reports whether nothing is selected.
+func (s Selector) Empty() bool {
+	return s.Prefix == "" && s.Identity == "" && s.Mount == "" && s.Role == "" && s.Producer == "" && s.Target == "" && s.Token == "" &&
+		len(s.Claims) == 0
 }
 
 // RevocationRequest is the body of POST revocations and POST revocations/preview.

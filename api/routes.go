@@ -47,10 +47,11 @@ func (rt route) match(path string) (map[string]string, bool) {
 func (s *server) table() []route {
 	const get, post, patch, del = http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
 	auditQuery := []string{"path", "identity", "op", "status", "via", "lease", "principal", "request_id", "since", "until", "limit", "before"}
-	leaseQuery := []string{"prefix", "identity", "target", "mount", "role", "producer", "token", "state", "cause", "after", "limit"}
+	leaseQuery := []string{"prefix", "identity", "target", "mount", "role", "producer", "token", "claim", "state", "cause", "after", "limit"}
 	return []route{
 		{get, "status", nil, s.pass(policy.Read, "sys/bailiff/status")},
 		{get, "audit", auditQuery, s.pass(policy.Read, "sys/bailiff/audit")},
+		{get, "audit/who-had", []string{"path", "since", "until"}, s.pass(policy.Read, "sys/bailiff/audit/who-had")},
 		{get, "audit/key", nil, s.pass(policy.Read, "sys/bailiff/audit/key")},
 		{get, "audit/checkpoint", nil, s.pass(policy.Read, "sys/bailiff/audit/checkpoint")},
 		{get, "audit/proofs/{seq}", nil, s.pass(policy.Read, "sys/bailiff/audit/proofs/{seq}")},

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/bailiff-secrets/bailiff/audit"
+	"github.com/bailiff-secrets/bailiff/audit/index"
 	"github.com/bailiff-secrets/bailiff/internal/object"
 )
 
@@ -87,6 +88,11 @@ type Keys struct {
 	Keys []Key `json:"keys"`
 }
 
+// WhoHad is the answer to GET audit/who-had.
+type WhoHad struct {
+	Holders []index.Holder `json:"holders"`
+}
+
 // AuditKey is the answer to GET audit/key.
 type AuditKey struct {
 	Key string `json:"key"`
@@ -110,26 +116,27 @@ type AuditPage struct {
 
 // Lease is one lease as it stands. Times that are not set are left out.
 type Lease struct {
-	ID           string     `json:"id"`
-	Mount        string     `json:"mount"`
-	Role         string     `json:"role"`
-	Producer     string     `json:"producer,omitempty"`
-	Target       string     `json:"target"`
-	Identity     string     `json:"identity"`
-	AccessID     string     `json:"access_id,omitempty"`
-	RequestID    string     `json:"request_id,omitempty"`
-	Principal    string     `json:"principal"`
-	Token        string     `json:"token,omitempty"`    // accessor of the token or access key that it was issued to
-	Outlives     bool       `json:"outlives,omitempty"` // it stays when that token ends
-	Holders      int        `json:"holders,omitempty"`  // callers who share it, where there are several
-	State        string     `json:"state"`
-	IssuedAt     *time.Time `json:"issued_at,omitempty"`
-	ExpiresAt    *time.Time `json:"expires_at,omitempty"`
-	MaxExpiresAt *time.Time `json:"max_expires_at,omitempty"`
-	NextAt       *time.Time `json:"next_at,omitempty"`
-	Attempt      int        `json:"attempt,omitempty"`
-	Cause        string     `json:"cause,omitempty"`
-	Error        string     `json:"error,omitempty"`
+	ID           string            `json:"id"`
+	Mount        string            `json:"mount"`
+	Role         string            `json:"role"`
+	Producer     string            `json:"producer,omitempty"`
+	Target       string            `json:"target"`
+	Identity     string            `json:"identity"`
+	AccessID     string            `json:"access_id,omitempty"`
+	RequestID    string            `json:"request_id,omitempty"`
+	Principal    string            `json:"principal"`
+	Token        string            `json:"token,omitempty"`    // accessor of the token or access key that it was issued to
+	Claims       map[string]string `json:"claims,omitempty"`   // what decided when that token was made
+	Outlives     bool              `json:"outlives,omitempty"` // it stays when that token ends
+	Holders      int               `json:"holders,omitempty"`  // callers who share it, where there are several
+	State        string            `json:"state"`
+	IssuedAt     *time.Time        `json:"issued_at,omitempty"`
+	ExpiresAt    *time.Time        `json:"expires_at,omitempty"`
+	MaxExpiresAt *time.Time        `json:"max_expires_at,omitempty"`
+	NextAt       *time.Time        `json:"next_at,omitempty"`
+	Attempt      int               `json:"attempt,omitempty"`
+	Cause        string            `json:"cause,omitempty"`
+	Error        string            `json:"error,omitempty"`
 }
 
 // LeasePage is the answer to GET leases. Next, where it is not 0, is the "after" of the page that follows.

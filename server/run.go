@@ -15,6 +15,7 @@ import (
 
 	"github.com/bailiff-secrets/bailiff/api"
 	"github.com/bailiff-secrets/bailiff/audit"
+	"github.com/bailiff-secrets/bailiff/audit/index"
 	"github.com/bailiff-secrets/bailiff/broker"
 	"github.com/bailiff-secrets/bailiff/gate"
 	"github.com/bailiff-secrets/bailiff/hvp"
@@ -53,6 +54,7 @@ type server struct {
 	db        store
 	trail     *audit.Log
 	tree      *witness
+	index     *index.Index
 	changed   atomic.Bool // the trail is not the one that was signed for
 	estate    *estate
 	leases    *broker.Broker
@@ -92,6 +94,9 @@ func open(ctx context.Context, cfg *config.Server, opts Options) (s *server, err
 		return s, err
 	}
 	if err := s.openTree(own.trail); err != nil {
+		return s, err
+	}
+	if err := s.openIndex(ctx); err != nil {
 		return s, err
 	}
 	if s.clusterID, err = clusterID(ctx, s.db); err != nil {
@@ -146,7 +151,7 @@ func (s *server) doors(ctx context.Context, fault func(string)) error {
 		return err
 	}
 	own, err := sys.New(sys.Config{
-		Leases: s.leases, Many: s.leases, Stuck: s.leases, Trail: s.trail, Proofs: s.tree, Estate: s.estate, Mounts: s.estate.mounts, Policies: s.estate,
+		Leases: s.leases, Many: s.leases, Stuck: s.leases, Trail: s.index, Holders: s.index, Proofs: s.tree, Estate: s.estate, Mounts: s.estate.mounts, Policies: s.estate,
 		Identities: identities{s.estate}, Logger: s.logger, Tokens: s.estate.tokens, Status: s.status,
 		Recovery: s.recovery, Reconciler: s.leases, Wrapping: s.keepers.wraps,
 	})
@@ -208,6 +213,8 @@ func (s *server) run(ctx context.Context, opts Options, ready func(ctx context.C
 	go func() { hooksDone <- s.hooks.Run(brokerCtx) }()
 	sweepsDone := make(chan error, 1)
 	go func() { sweepsDone <- s.leases.RunSweeps(brokerCtx) }()
+	indexDone := make(chan error, 1)
+	go func() { indexDone <- s.index.Run(brokerCtx) }()
 	treeDone := make(chan error, 1)
 	go func() { treeDone <- s.followTrail(brokerCtx) }()
 	notesDone := make(chan struct{})
@@ -216,7 +223,7 @@ func (s *server) run(ctx context.Context, opts Options, ready func(ctx context.C
 	err = s.serve(ctx, opts, l, ready)
 	stopBroker()
 	<-notesDone
-	err = errors.Join(err, <-rotationsDone, <-tokensDone, <-hooksDone, <-sweepsDone, <-treeDone)
+	err = errors.Join(err, <-rotationsDone, <-tokensDone, <-hooksDone, <-sweepsDone, <-treeDone, <-indexDone)
 	if e := <-brokerDone; e != nil && !errors.Is(e, context.Canceled) {
 		err = errors.Join(err, e)
 	}
@@ -322,6 +329,9 @@ func (s *server) close() error {
 	}
 	if s.db != nil {
 		errs = append(errs, s.db.Close())
+	}
+	if s.index != nil {
+		errs = append(errs, s.index.Close())
 	}
 	if s.trail != nil {
 		errs = append(errs, s.trail.Close())

@@ -2,6 +2,7 @@ package sys
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
 
 	"github.com/bailiff-secrets/bailiff/gate"
@@ -12,7 +13,8 @@ import (
 type call struct {
 	*gate.Request
 	args    map[string]string
-	ignored []string // fields of the body that nobody knows
+	ignored []string                   // fields of the body that nobody knows
+	read    map[string]json.RawMessage // what text has read of the body
 }
 
 type handler func(ctx context.Context, c *call) (*gate.Response, error)
@@ -65,16 +67,6 @@ func (b *Backend) table() []route {
 		{update, "sys/revoke-force/{prefix...}", b.revokeForce},
 
 		{update, "sys/leases/tidy", b.tidyLeases},
-
-		{read, "auth/token/lookup-self", b.lookupSelf},
-		{update, "auth/token/lookup-self", b.lookupSelf},
-		{read, "auth/token/lookup", b.lookupToken},
-		{update, "auth/token/lookup", b.lookupToken},
-		{update, "auth/token/lookup-accessor", b.lookupAccessor},
-		{update, "auth/token/renew-self", b.renewSelf},
-		{update, "auth/token/revoke-self", b.revokeSelf},
-		{"", "auth/token/{rest...}", notHere("tokens can't be made, renewed or revoked here yet: see bailiff identity key")},
-
 		{update, "sys/tools/random", b.random},
 		{update, "sys/tools/random/{source}", b.random},
 		{update, "sys/tools/random/{source}/{bytes}", b.random},
@@ -84,6 +76,7 @@ func (b *Backend) table() []route {
 
 		// Ours.
 		{read, "sys/bailiff/audit", b.queryTrail},
+		{read, "sys/bailiff/audit/who-had", b.whoHad},
 		{read, "sys/bailiff/audit/key", b.trailKey},
 		{read, "sys/bailiff/audit/checkpoint", b.checkpoint},
 		{read, "sys/bailiff/audit/proofs/{seq}", b.proof},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/bailiff-secrets/bailiff/audit"
+	"github.com/bailiff-secrets/bailiff/audit/index"
 	"github.com/bailiff-secrets/bailiff/audit/merkle"
 	"github.com/bailiff-secrets/bailiff/broker"
 	"github.com/bailiff-secrets/bailiff/gate"
@@ -38,6 +39,12 @@ type Trail interface {
 	Query(ctx context.Context, q audit.Query, fn func(*audit.Record) error) error
 	// Head is the last durable record.
 	Head() audit.Head
+}
+
+// Holders says who had what; *index.Index is one.
+type Holders interface {
+	// WhoHad sums up by identity who had what lies at a path, from since up to until; zero times are no limit.
+	WhoHad(ctx context.Context, path string, since, until time.Time) ([]index.Holder, error)
 }
 
 // Proofs shows to outsiders what is in the trail; a *merkle.Tree is most of one.
@@ -101,12 +108,13 @@ type Config struct {
 	Mounts     func() *gate.Mounts // the table that stands now
 	Policies   gate.Policies
 	Identities Identities
+	Tokens     *identity.Tokens
 	Logger     *slog.Logger
 
-	// Tokens says whose a token is, so that others' tokens can be looked up. Without it a caller can ask for its own only.
-	Tokens gate.Authenticator
 	// Reconciler is nil where targets can't be compared.
 	Reconciler Reconciler
+	// Holders is nil where the trail has no index.
+	Holders Holders
 	// Proofs is nil where nothing is signed for.
 	Proofs Proofs
 	// Wrapping is nil where nothing is wrapped.
@@ -126,14 +134,14 @@ type Backend struct {
 // New makes a Backend.
 func New(cfg Config) (*Backend, error) {
 	if cfg.Leases == nil || cfg.Many == nil || cfg.Stuck == nil ||
-		cfg.Trail == nil || cfg.Estate == nil || cfg.Mounts == nil || cfg.Policies == nil || cfg.Identities == nil || cfg.Logger == nil {
+		cfg.Trail == nil || cfg.Estate == nil || cfg.Mounts == nil || cfg.Policies == nil || cfg.Identities == nil || cfg.Tokens == nil || cfg.Logger == nil {
 		return nil, errors.New("sys: a part is missing from the configuration")
 	}
 	if cfg.Status == nil {
 		cfg.Status = func(context.Context) map[string]any { return nil }
 	}
 	b := &Backend{cfg: cfg}
-	b.routes = slices.Concat(b.table(), b.policyRoutes(), b.wrapping())
+	b.routes = slices.Concat(b.table(), b.tokenRoutes(), b.policyRoutes(), b.wrapping())
 	return b, nil
 }
 
@@ -170,7 +178,7 @@ func (b *Backend) NeedsSudo(r *gate.Request) bool {
 	}
 	for _, prefix := range [...]string{
 		"sys/auth/", "sys/audit/", "sys/revoke-prefix/", "sys/revoke-force/",
-		"sys/leases/revoke-prefix/", "sys/leases/revoke-force/", "sys/leases/lookup/",
+		"sys/leases/revoke-prefix/", "sys/leases/revoke-force/", "sys/leases/lookup/", "auth/token/accessors", "auth/token/revoke-orphan/",
 	} {
 		if strings.HasPrefix(r.Path, prefix) {
 			return true
@@ -214,6 +222,7 @@ func (b *Backend) Exists(ctx context.Context, r *gate.Request) (exists, known bo
 func say(err error) error {
 	var said *gate.Error
 	var problem *object.Problem
+	var told *identity.Said
 	switch {
 	case errors.As(err, &said):
 		return err
@@ -223,6 +232,10 @@ func say(err error) error {
 		return &gate.Error{Kind: gate.NotFound, Msg: "there is no such object", Err: err}
 	case errors.Is(err, object.ErrConflict):
 		return &gate.Error{Kind: gate.Conflict, Msg: err.Error(), Hint: "look at the plan again"}
+	case errors.As(err, &told) && told.Denied:
+		return &gate.Error{Kind: gate.Forbidden, Msg: told.Msg}
+	case told != nil:
+		return &gate.Error{Kind: gate.Invalid, Msg: told.Msg}
 	case errors.Is(err, identity.ErrNoKey):
 		return &gate.Error{Kind: gate.NotFound, Msg: err.Error()}
 	}

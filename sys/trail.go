@@ -56,3 +56,27 @@ func (q *query) moment(name string, now time.Time) time.Time {
 	}
 	return t
 }
+
+// whoHad sums up by identity who had what lies at a path.
+func (b *Backend) whoHad(ctx context.Context, c *call) (*gate.Response, error) {
+	if b.cfg.Holders == nil {
+		return nil, &gate.Error{Kind: gate.Unsupported, Msg: "the trail has no index here"}
+	}
+	q, err := c.query("path", "since", "until")
+	if err != nil {
+		return nil, err
+	}
+	path, now := q.text("path"), time.Now()
+	since, until := q.moment("since", now), q.moment("until", now)
+	switch {
+	case q.err != nil:
+		return nil, q.err
+	case path == "":
+		return nil, invalid("the query parameter path is missing")
+	}
+	holders, err := b.cfg.Holders.WhoHad(ctx, path, since, until)
+	if err != nil {
+		return nil, err
+	}
+	return ok(map[string]any{"path": path, "holders": holders}), nil
+}

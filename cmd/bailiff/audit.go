@@ -17,7 +17,7 @@ import (
 )
 
 func (a *app) auditCommand() *cobra.Command {
-	return group("audit", "Ask the audit trail, and check it", a.auditQuery(), a.auditVerify(), a.auditKey(), a.auditCheckpoint(), a.auditProve())
+	return group("audit", "Ask the audit trail, and check it", a.auditWhoHad(), a.auditPrincipal(), a.auditIdentity(), a.auditDenied(), a.auditQuery(), a.auditVerify(), a.auditKey(), a.auditCheckpoint(), a.auditProve())
 }
 
 func (a *app) auditQuery() *cobra.Command {
@@ -144,4 +144,3 @@ func (a *app) printCSV(records []audit.Record) error {
 	}
 	return w.WriteAll(rows)
 }
-
