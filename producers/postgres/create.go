@@ -14,8 +14,8 @@ import (
 	"github.com/bailiff-secrets/bailiff/internal/secret"
 )
 
-// Create makes the role in one transaction. The server's own clock is asked whether the deadline is over before the first
-// statement and after the last, and the server ends the session where the commit comes later than that.
+// Create makes the role in one transaction, at the cost of one round trip. The server's own clock is asked whether the
+// deadline is over before the first statement and after the last.
 func (p *Producer) Create(ctx context.Context, spec broker.Spec) (*broker.Credential, error) {
 	password := newPassword()
 	r, v, err := p.prepared(spec, password)
@@ -66,24 +66,19 @@ func (p *Producer) create(ctx context.Context, r *Role, spec broker.Spec, v valu
 	if err != nil {
 		return err
 	}
-	return p.inTx(ctx, false, func(tx pgx.Tx) error {
-		if err := beforeDeadline(ctx, tx, spec.Deadline); err != nil {
-			return err
-		}
-		if err := execAll(ctx, tx, "creation", r.creation, replace); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, "COMMENT ON ROLE "+quoted(spec.Principal)+" IS "+literal(comment(spec.LeaseID))); err != nil {
+	list := []step{beforeDeadline(ctx, spec.Deadline)}
+	list = append(list, stepsOf("creation", r.creation, replace)...)
+	list = append(list, step{
+		sql: "COMMENT ON ROLE " + quoted(spec.Principal) + " IS " + literal(comment(spec.LeaseID)),
+		failed: func(err error) error {
 			if hasCode(err, undefinedObject) {
 				return &broker.RevokeError{Cause: broker.Unknown, Msg: "the creation statements did not create the role {{name}}"}
 			}
 			return err
-		}
-		if err := execAll(ctx, tx, "parking", last, replace); err != nil {
-			return err
-		}
-		return beforeDeadline(ctx, tx, spec.Deadline)
+		},
 	})
+	list = append(list, stepsOf("parking", last, replace)...)
+	return p.inOneTrip(ctx, append(list, beforeDeadline(ctx, spec.Deadline)))
 }
 
 const commentPrefix = "bailiff lease "
@@ -98,33 +93,51 @@ func comment(leaseID string) string {
 	}, leaseID)
 }
 
-// beforeDeadline fails where the deadline is over by the server's clock. Where it isn't, the server ends every statement,
-// and the session where the next one (the commit) doesn't come, when it is.
-func beforeDeadline(ctx context.Context, tx pgx.Tx, deadline time.Time) error {
-	const q = `SELECT set_config('statement_timeout', ms, true) IS NOT NULL
-	              AND set_config('idle_in_transaction_session_timeout', ms, true) IS NOT NULL
-	              AND left_ms > 0
-	           FROM (SELECT left_ms, greatest(1, left_ms)::bigint::text AS ms
-	                 FROM (SELECT extract(epoch FROM ($1::timestamptz - clock_timestamp())) * 1000 AS left_ms) a) b`
-	var ok bool
-	if err := tx.QueryRow(ctx, q, deadline).Scan(&ok); err != nil {
-		return err
+// beforeDeadline fails where the deadline is over by the server's clock, or ctx's is. Where it isn't, the server ends every
+// statement that takes longer than until then. What makes it fail is that no timeout is negative.
+func beforeDeadline(ctx context.Context, deadline time.Time) step {
+	const q = `SELECT set_config('statement_timeout', CASE WHEN left_ms > 0 THEN greatest(1, least(left_ms, %d))::bigint::text ELSE '-1' END, true)
+	           FROM (SELECT extract(epoch FROM ('%s'::timestamptz - clock_timestamp())) * 1000 AS left_ms) a`
+	return step{
+		sql: fmt.Sprintf(q, left(ctx).Milliseconds(), timestamp(deadline)),
+		failed: func(err error) error {
+			if hasCode(err, invalidValue) {
+				return &broker.RevokeError{Cause: broker.Unreachable, Err: context.DeadlineExceeded,
+					Msg: "the deadline is over by the server's clock, so nothing was made (do the clocks agree?)"}
+			}
+			return err
+		},
 	}
-	if !ok {
-		return &broker.RevokeError{Cause: broker.Unreachable, Err: context.DeadlineExceeded,
-			Msg: "the deadline is over by the server's clock, so nothing was made (do the clocks agree?)"}
-	}
-	return nil
 }
 
-// execAll runs statements. An error says which one it was, and nothing of its text.
+// left is how long ctx, which has a deadline, lasts.
+func left(ctx context.Context) time.Duration {
+	deadline, _ := ctx.Deadline()
+	return max(time.Until(deadline), time.Millisecond)
+}
+
+// stepsOf are statements with the values in their places.
+func stepsOf(what string, list []string, replace *strings.Replacer) []step {
+	steps := make([]step, len(list))
+	for i, s := range list {
+		steps[i] = step{sql: replace.Replace(s), failed: func(err error) error { return ofStatement(what, i, err) }}
+	}
+	return steps
+}
+
+// ofStatement says which statement err is of, and nothing of its text.
+func ofStatement(what string, i int, err error) error {
+	if conflict(err) || hasCode(err, duplicateObject) {
+		return err
+	}
+	return classed(fmt.Sprintf("%s statement %d", what, i+1), err)
+}
+
+// execAll runs statements.
 func execAll(ctx context.Context, tx pgx.Tx, what string, list []string, replace *strings.Replacer) error {
 	for i, s := range list {
 		if _, err := tx.Exec(ctx, replace.Replace(s), pgx.QueryExecModeSimpleProtocol); err != nil {
-			if conflict(err) || hasCode(err, duplicateObject) {
-				return err
-			}
-			return classed(fmt.Sprintf("%s statement %d", what, i+1), err)
+			return ofStatement(what, i, err)
 		}
 	}
 	return nil
@@ -135,8 +148,7 @@ const (
 	advisoryLock = 0x6261696c69666601 // "bailiff" and 1: one key of this package's own
 )
 
-// inTx runs f in a transaction, again where other changes of the catalogue came between. Transactions that clash are done
-// one after another from then on; serial asks for that from the start. Without a deadline in ctx it takes its own.
+// inTx runs f in a transaction. Without a deadline in ctx it takes its own.
 func (p *Producer) inTx(ctx context.Context, serial bool, f func(pgx.Tx) error) error {
 	pool, err := p.connections()
 	if err != nil {
@@ -144,18 +156,26 @@ func (p *Producer) inTx(ctx context.Context, serial bool, f func(pgx.Tx) error) 
 	}
 	ctx, cancel := withDeadline(ctx)
 	defer cancel()
-	for n := 1; ; n++ {
-		err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+	return again(ctx, serial, func(serial bool) error {
+		return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 			if err := setTimeouts(ctx, tx); err != nil {
 				return err
 			}
-			if serial || n > 1 {
+			if serial {
 				if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(advisoryLock)); err != nil {
 					return err
 				}
 			}
 			return f(tx)
 		})
+	})
+}
+
+// again does a transaction, and once more where other changes of the catalogue came between. Transactions that clash are done
+// one after another from then on; serial asks for that from the start.
+func again(ctx context.Context, serial bool, do func(serial bool) error) error {
+	for n := 1; ; n++ {
+		err := do(serial || n > 1)
 		if err == nil || !conflict(err) || n == tries {
 			return err
 		}
@@ -167,8 +187,7 @@ func (p *Producer) inTx(ctx context.Context, serial bool, f func(pgx.Tx) error) 
 
 // setTimeouts makes the server give up when the caller does.
 func setTimeouts(ctx context.Context, tx pgx.Tx) error {
-	deadline, _ := ctx.Deadline()
-	ms := strconv.FormatInt(max(1, time.Until(deadline).Milliseconds()), 10)
+	ms := strconv.FormatInt(left(ctx).Milliseconds(), 10)
 	_, err := tx.Exec(ctx, "SELECT set_config('statement_timeout', $1, true), set_config('idle_in_transaction_session_timeout', $1, true)", ms)
 	return err
 }

@@ -20,6 +20,7 @@ const (
 	deadlock         = "40P01"
 	internalError    = "XX000"
 	dependentObjects = "2BP01"
+	invalidValue     = "22023" // of a setting
 )
 
 // classes maps SQLSTATE codes, or their first two letters, to causes and words. A server's own message is never passed on:
