@@ -32,3 +32,12 @@ func cidrText(p netip.Prefix) string {
 	}
 	return p.String()
 }
+
+// CIDRTexts writes prefixes as Vault does.
+func CIDRTexts(list []netip.Prefix) []string {
+	out := make([]string, len(list))
+	for i, p := range list {
+		out[i] = cidrText(p)
+	}
+	return out
+}

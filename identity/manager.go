@@ -111,12 +111,7 @@ func (m *Manager) Authenticate(_ context.Context, token secret.Value, _ netip.Ad
 	case entry.identity.Disabled:
 		return Caller{AccessID: id, KeyID: found.ID, Name: entry.identity.Name}, &Refusal{"identity disabled"}
 	}
-	return Caller{
-		Name: entry.identity.Name, AccessID: id, KeyID: found.ID, Method: "api-key", Accessor: found.ID,
-		Policies: entry.policies, Metadata: entry.identity.Metadata, IssuedAt: found.CreatedAt,
-		Expires: found.ExpiresAt, MaxLeases: entry.identity.MaxLeases, IssueRate: entry.identity.IssueRate,
-		DisplayName: entry.identity.Name, EntityID: entry.entityID, TokenPolicies: entry.policies,
-	}, nil
+	return entry.caller(&found), nil
 }
 
 // match compares hash with each key of id, and with one at least where there is none.

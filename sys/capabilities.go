@@ -67,10 +67,7 @@ func (b *Backend) capabilities(ctx context.Context, c *call) (*gate.Response, er
 	if token == "" {
 		return nil, invalid("token not found")
 	}
-	who, known, err := b.callerOf(ctx, c, secret.New(token))
-	if err != nil {
-		return nil, err
-	}
+	who, known := b.cfg.Tokens.Whose(ctx, secret.New(token))
 	if !known {
 		return nil, invalid("1 error occurred:\n\t* invalid token\n\n")
 	}
@@ -82,10 +79,18 @@ func (b *Backend) capabilitiesAccessor(_ context.Context, c *call) (*gate.Respon
 	if err != nil {
 		return nil, err
 	}
-	if err := ownAccessor(c, fields); err != nil {
+	accessor, err := textField(fields, "accessor")
+	switch {
+	case err != nil:
 		return nil, err
+	case accessor == "":
+		return nil, invalid("missing accessor")
 	}
-	return b.capabilitiesOf(&c.Caller, fields)
+	who, known := b.cfg.Tokens.WhoseAccessor(accessor)
+	if !known {
+		return nil, invalid("invalid accessor")
+	}
+	return b.capabilitiesOf(&who, fields)
 }
 
 func (b *Backend) capabilitiesOf(who *identity.Caller, fields map[string]json.RawMessage) (*gate.Response, error) {

@@ -44,6 +44,7 @@ type world struct {
 	db      *sqlite.DB
 	trail   *audit.Log
 	manager *identity.Manager
+	issued  *identity.Tokens
 	broker  *broker.Broker
 	gate    *gate.Gate
 	own     *sys.Backend
@@ -102,13 +103,17 @@ func newWorld(t testing.TB, app string, producer broker.Producer) *world {
 	must(t, err)
 	w.broker, err = broker.New(broker.Config{Store: w.db, Catalog: w, Recorder: w.trail, Node: "n", Logger: logger})
 	must(t, err)
+	w.issued, err = identity.NewTokens(t.Context(), identity.TokensConfig{Store: w.db, Keys: w.manager, Logger: logger, Ended: w.broker.RevokeToken, HasPolicy: func(name string) bool {
+		return name == "default" || name == "root" || name == "app"
+	}})
+	must(t, err)
 	wraps, err := wrapping.New(wrapping.Config{Store: w.db, Logger: logger})
 	must(t, err)
 	w.own, err = sys.New(sys.Config{
-		Leases: w.broker, Many: w.broker, Stuck: w.broker, Trail: w.trail, Estate: w, Mounts: w.mounts.Load, Policies: w, Identities: w, Logger: logger, Tokens: w.manager, Reconciler: w.broker, Wrapping: wraps,
+		Leases: w.broker, Many: w.broker, Stuck: w.broker, Trail: w.trail, Estate: w, Mounts: w.mounts.Load, Policies: w, Identities: w, Logger: logger, Tokens: w.issued, Reconciler: w.broker, Wrapping: wraps,
 	})
 	must(t, err)
-	w.gate, err = gate.New(gate.Config{Authenticator: w.manager, Policies: w, Mounts: w.mounts.Load, Recorder: w, Logger: logger, Wrapper: wraps})
+	w.gate, err = gate.New(gate.Config{Authenticator: w.issued, Policies: w, Mounts: w.mounts.Load, Recorder: w, Logger: logger, Wrapper: wraps})
 	must(t, err)
 	w.records.Store(&[]object.Record{})
 	w.declare(&object.Policy{Name: "app", Rules: app}, &object.Role{Name: "admin", Policies: []string{"root"}}, &object.Role{Name: "app", Policies: []string{"app"}})
