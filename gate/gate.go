@@ -31,8 +31,8 @@ type Policies interface {
 
 // Uses counts what a policy grants only so many times, for all servers together. It is safe for concurrent use.
 type Uses interface {
-	// Take counts one more use, durable on return; false where there are max already.
-	Take(ctx context.Context, name string, max int64) (bool, error)
+	// Take counts one more use, durable on return; false where there are most already.
+	Take(ctx context.Context, name string, most int64) (bool, error)
 }
 
 // Wrapper keeps answers for whoever presents a token that is good once. It is safe for concurrent use.

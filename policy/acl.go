@@ -145,19 +145,7 @@ func (a *ACL) Capabilities(path string) []string {
 }
 
 // words is what an entry grants, sorted; deny where that is nothing.
-func (e *entry) words() []string {
-	caps := e.may()
-	if !caps.grants() {
-		return []string{capDeny.String()}
-	}
-	var words []string
-	for c := capability(0); c < numCaps; c++ {
-		if caps.has(c) {
-			words = append(words, c.String())
-		}
-	}
-	return words
-}
+func (e *entry) words() []string { return e.may().words() }
 
 // Mountable says whether anything at all is allowed at or below prefix, which ends in a slash: whether Vault would show
 // the mount there to the caller. (Vault also shows a mount whose longest "*" pattern denies, where no policy has a "+".)

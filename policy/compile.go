@@ -10,12 +10,13 @@ import (
 
 // entry is what all rules for one pattern come to.
 type entry struct {
-	caps   capSet         // united; with deny among them nothing else counts
-	first  *Rule          // the first rule for the pattern
-	by     [numCaps]*Rule // the first rule that contributed a capability
-	limits *limits        // of all rules together; nil: none
-	rank   int            // among all patterns with a wildcard: the higher wins
-	cond   []*rule        // rules with a condition, which are not in the above
+	pattern string
+	caps    capSet         // united; with deny among them nothing else counts
+	first   *Rule          // the first rule for the pattern
+	by      [numCaps]*Rule // the first rule that contributed a capability
+	limits  *limits        // of all rules together; nil: none
+	rank    int            // among all patterns with a wildcard: the higher wins
+	cond    []*rule        // rules with a condition, which are not in the above
 }
 
 func (e *entry) add(r *rule) {
@@ -116,15 +117,7 @@ type builder struct {
 
 // compile makes the tables of policies, and fills in templates for who where that isn't nil.
 func compile(policies []*Policy, who *Subject, now time.Time) tables {
-	n := 0
-	for _, p := range policies {
-		if p != nil {
-			n += len(p.rules)
-		}
-	}
-	b := builder{
-		exact: make(map[string]*entry, n/2), prefix: make(map[string]*entry, n/2), segments: make(map[string]*entry, n/4), spare: make([]entry, n),
-	}
+	b := newBuilder(policies)
 	for _, p := range policies {
 		if p == nil {
 			continue
@@ -140,6 +133,23 @@ func compile(policies []*Policy, who *Subject, now time.Time) tables {
 			}
 		}
 	}
+	return b.tables()
+}
+
+func newBuilder(policies []*Policy) *builder {
+	n := 0
+	for _, p := range policies {
+		if p != nil {
+			n += len(p.rules)
+		}
+	}
+	return &builder{
+		exact: make(map[string]*entry, n/2), prefix: make(map[string]*entry, n/2), segments: make(map[string]*entry, n/4), spare: make([]entry, n),
+	}
+}
+
+// tables freezes what was built.
+func (b *builder) tables() tables {
 	b.rank()
 	t := tables{
 		exact:    b.exact,
@@ -172,7 +182,10 @@ func (r *rule) fill(who *Subject, now time.Time) (string, bool) {
 	return key, true
 }
 
-func (b *builder) add(r *rule, pattern string) {
+func (b *builder) add(r *rule, pattern string) { b.entry(pattern).add(r) }
+
+// entry finds or makes the one for a pattern.
+func (b *builder) entry(pattern string) *entry {
 	table, key := b.exact, pattern
 	if hasSegments(pattern) {
 		table = b.segments
@@ -182,9 +195,10 @@ func (b *builder) add(r *rule, pattern string) {
 	e := table[key]
 	if e == nil {
 		e, b.spare = &b.spare[0], b.spare[1:] // there is one for each rule
+		e.pattern = pattern
 		table[key] = e
 	}
-	e.add(r)
+	return e
 }
 
 // hasSegments says that a segment of pattern begins with "+". As in Vault, it is then compared segment by segment, even

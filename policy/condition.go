@@ -224,7 +224,7 @@ func (r *rule) parseValid(pattern string, f field) *ParseError {
 			return twice(v)
 		}
 		seen[v.key] = true
-		ok := false
+		var ok bool
 		switch v.key {
 		case "from":
 			r.cond.from, ok = moment(v.val)

@@ -220,3 +220,24 @@ func (n *segment) each(see func(*entry)) {
 		c.each(see)
 	}
 }
+
+// matches compares one pattern with a path.
+func matches(pattern, path string) bool {
+	text, star := strings.CutSuffix(pattern, "*")
+	if !hasSegments(pattern) {
+		return pattern == path || star && strings.HasPrefix(path, text)
+	}
+	for {
+		want, moreText, more := strings.Cut(text, "/")
+		got, morePath, morePathLeft := strings.Cut(path, "/")
+		switch {
+		case !more && star:
+			return want == "+" || strings.HasPrefix(got, want)
+		case want != "+" && want != got:
+			return false
+		case !more || !morePathLeft:
+			return more == morePathLeft
+		}
+		text, path = moreText, morePath
+	}
+}

@@ -77,11 +77,11 @@ func (t *template) timed() bool {
 // fill makes the pattern for s, without a leading slash; not ok where that can't be done. With wild the values that were
 // filled in act as wildcards themselves.
 func (t *template) fill(s *Subject, now time.Time) (pattern string, wild, ok bool) {
-	var filled, plain strings.Builder
+	var filled strings.Builder
+	special := false
 	for i, p := range t.parts {
 		if i%2 == 0 {
 			filled.WriteString(p)
-			plain.WriteString(p)
 			continue
 		}
 		v, ok := s.directive(p, now)
@@ -89,10 +89,24 @@ func (t *template) fill(s *Subject, now time.Time) (pattern string, wild, ok boo
 			return "", false, false
 		}
 		filled.WriteString(v)
-		plain.WriteString(strings.NewReplacer("*", "x", "+", "x").Replace(v))
+		special = special || strings.ContainsAny(v, "*+")
 	}
 	pattern = strings.TrimPrefix(filled.String(), "/")
-	return pattern, wildcards(pattern) != wildcards(strings.TrimPrefix(plain.String(), "/")), true
+	return pattern, special && wildcards(pattern) != wildcards(t.plain(s, now)), true
+}
+
+// plain is the pattern with values that are no wildcards.
+func (t *template) plain(s *Subject, now time.Time) string {
+	var plain strings.Builder
+	none := strings.NewReplacer("*", "x", "+", "x")
+	for i, p := range t.parts {
+		if i%2 == 1 {
+			p, _ = s.directive(p, now)
+			p = none.Replace(p)
+		}
+		plain.WriteString(p)
+	}
+	return strings.TrimPrefix(plain.String(), "/")
 }
 
 // wildcards marks where the wildcards of a pattern stand.
