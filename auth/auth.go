@@ -16,8 +16,11 @@ import (
 
 // Tokens lets in whom a method vouches for. It is safe for concurrent use.
 type Tokens interface {
-	// Login makes a token, durable on return, for the entity that the alias stands for; a new alias makes a new entity.
+	// Login makes a token, durable on return, for the entity that the alias stands for; a new alias makes a new entity. An
+	// error is *identity.Said where the client should be told.
 	Login(ctx context.Context, spec identity.LoginSpec) (identity.NewToken, error)
+	// Revoke ends a token that nobody got.
+	Revoke(ctx context.Context, accessor string) error
 }
 
 // Method is one type of auth method. One Method serves each of its mounts; it keeps what it is set up with in documents

@@ -162,11 +162,6 @@ func (g *guard) right(m *Mount, name string) {
 	g.invented.remove(m.key(name))
 }
 
-// unlock forgets the wrong proofs of a name.
-func (g *guard) unlock(accessor, name string) {
-	g.right(&Mount{Accessor: accessor}, name)
-}
-
 // lockRule is when names are locked out on a mount; as in Vault, only some methods know it.
 func lockRule(m *Mount) (Lockout, bool) {
 	switch m.Type {

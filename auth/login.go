@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/bailiff-secrets/bailiff/gate"
 	"github.com/bailiff-secrets/bailiff/identity"
@@ -62,7 +63,13 @@ func (x *mounted) admit(ctx context.Context, c *Call, out *Outcome) (*gate.Respo
 	}
 	x.complete(spec)
 	token, err := x.b.cfg.Tokens.Login(ctx, *spec)
-	if err != nil {
+	var said *identity.Said
+	switch {
+	case errors.As(err, &said) && said.Denied:
+		return nil, denied(&Refused{Msg: said.Msg, Kind: gate.Forbidden, Reason: said.Msg, Alias: spec.Alias})
+	case errors.As(err, &said):
+		return nil, denied(&Refused{Msg: said.Msg, Kind: gate.Invalid, Reason: said.Msg, Alias: spec.Alias})
+	case err != nil:
 		return nil, err
 	}
 	c.Caller = token.Caller
@@ -71,8 +78,19 @@ func (x *mounted) admit(ctx context.Context, c *Call, out *Outcome) (*gate.Respo
 	}
 	return &gate.Response{
 		Data: out.Data, Auth: authOf(token), Warnings: append(out.Warnings, token.Warnings...),
-		Detail: "token " + token.Caller.Accessor + " for " + token.Caller.Name,
+		Detail: "token " + token.Caller.Accessor + " for " + token.Caller.Name, Abandon: func() { x.abandon(ctx, c.ID, token.Caller.Accessor) },
 	}, nil
+}
+
+// abandonTimeout bounds the end of a token that could not be handed over.
+const abandonTimeout = 10 * time.Second
+
+func (x *mounted) abandon(ctx context.Context, id, accessor string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abandonTimeout)
+	defer cancel()
+	if err := x.b.cfg.Tokens.Revoke(ctx, accessor); err != nil {
+		x.b.cfg.Logger.Error("a token that nobody was given can't be revoked", "request_id", id, "accessor", accessor, "error", err)
+	}
 }
 
 func texts(spec *identity.LoginSpec) []string {

@@ -121,6 +121,11 @@ func (b *Backend) tuning(path string) (*gate.Response, error) {
 	return OK(data), nil
 }
 
+// Unlock forgets the wrong proofs of a name on this node.
+func (b *Backend) Unlock(accessor, name string) {
+	b.guard.right(&Mount{Accessor: accessor}, name)
+}
+
 // show is a mount as Vault shows it.
 func (m *Mount) show() map[string]any {
 	config := map[string]any{

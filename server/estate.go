@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/bailiff-secrets/bailiff/auth"
 	"github.com/bailiff-secrets/bailiff/broker"
 	"github.com/bailiff-secrets/bailiff/engine"
 	"github.com/bailiff-secrets/bailiff/gate"
@@ -28,6 +29,7 @@ type estate struct {
 	store     object.Store
 	documents document.Store // tokens, entities, what auth methods are set up with
 	tokens    *identity.Tokens
+	auth      *auth.Backend
 	manager   *identity.Manager
 	internal  []*gate.Mount // sys/, auth/token/
 	leases    *broker.Broker

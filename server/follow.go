@@ -47,12 +47,12 @@ func (e *estate) follow(ctx context.Context, store changer) {
 	}
 }
 
-// catchUpAll takes over what others have changed: objects and access keys, then tokens and entities.
+// catchUpAll takes over what others have changed: objects and access keys, then tokens and entities, then auth methods.
 func (e *estate) catchUpAll(ctx context.Context, store changer, seen int64) (int64, error) {
 	n, err := e.catchUp(ctx, store, seen)
 	ctx, cancel := context.WithTimeout(ctx, followWait)
 	defer cancel()
-	return n, errors.Join(err, e.tokens.CatchUp(ctx))
+	return n, errors.Join(err, e.tokens.CatchUp(ctx), e.auth.Refresh(ctx))
 }
 
 // catchUp reads the store again where its count differs from the one seen last, and returns the count that is in use now.

@@ -91,7 +91,7 @@ func (e *estate) build(s *set) (*live, error) {
 		return nil, err
 	}
 	l.policies.subjects = people{e.tokens.People()}
-	mounts := append([]*gate.Mount(nil), e.internal...)
+	mounts := append(e.auth.Mounts(), e.internal...)
 	for _, m := range s.mounts {
 		g, err := e.mount(m)
 		if err != nil {

@@ -150,7 +150,13 @@ func (s *server) doors(ctx context.Context, fault func(string)) error {
 	if err := s.openTokens(ctx, fault); err != nil {
 		return err
 	}
+	tokenMount := &gate.Mount{Path: "auth/token/", Type: "token", Description: "token based credentials", Internal: true,
+		Accessor: stableID("auth_token_", "token"), UUID: stableUUID("auth/token")}
+	if err := s.openAuth(ctx, tokenMount); err != nil {
+		return err
+	}
 	own, err := sys.New(sys.Config{
+		Auth:   s.estate.auth,
 		Leases: s.leases, Many: s.leases, Stuck: s.leases, Trail: s.index, Holders: s.index, Proofs: s.tree, Estate: s.estate, Mounts: s.estate.mounts, Policies: s.estate,
 		Identities: identities{s.estate}, Logger: s.logger, Tokens: s.estate.tokens, Status: s.status,
 		Recovery: s.recovery, Reconciler: s.leases, Wrapping: s.keepers.wraps,
@@ -158,15 +164,17 @@ func (s *server) doors(ctx context.Context, fault func(string)) error {
 	if err != nil {
 		return err
 	}
+	tokenMount.Backend = own
 	s.estate.internal = []*gate.Mount{
 		{Path: "sys/", Type: "system", Description: "system endpoints used for control, policy and debugging", Internal: true, Backend: own,
 			Accessor: stableID("system_", "sys"), UUID: stableUUID("sys")},
-		{Path: "auth/token/", Type: "token", Description: "token based credentials", Internal: true, Backend: own,
-			Accessor: stableID("auth_token_", "token"), UUID: stableUUID("auth/token")},
-		s.keepers.mount(),
+		tokenMount, s.keepers.mount(),
 	}
 	if err := s.estate.load(ctx); err != nil {
 		return err
+	}
+	if err := s.estate.auth.Finish(ctx); err != nil {
+		s.logger.Error("auth methods that were being disabled are not cleared; the next start tries again", "error", err)
 	}
 	g, err := gate.New(gate.Config{
 		Authenticator: spender{s.estate.tokens, s.keepers.wraps}, Policies: s.estate, Mounts: s.estate.mounts, Recorder: s.trail, Logger: s.logger,

@@ -3,6 +3,7 @@ package sys
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -53,22 +54,23 @@ func (b *Backend) visible(c *call, m *gate.Mount) bool {
 }
 
 func (b *Backend) mounts(context.Context, *call) (*gate.Response, error) {
-	return ok(b.tableOf(false)), nil
-}
-
-func (b *Backend) auth(context.Context, *call) (*gate.Response, error) {
-	return ok(b.tableOf(true)), nil
-}
-
-// tableOf lists the auth methods, or the secrets engines.
-func (b *Backend) tableOf(auth bool) map[string]any {
 	data := map[string]any{}
 	for _, m := range b.cfg.Mounts().All() {
-		if name, isAuth := strings.CutPrefix(m.Path, authPrefix); isAuth == auth {
-			data[name] = mountData(m)
+		if !strings.HasPrefix(m.Path, authPrefix) {
+			data[m.Path] = mountData(m)
 		}
 	}
-	return data
+	return ok(data), nil
+}
+
+func (b *Backend) auth(ctx context.Context, c *call) (*gate.Response, error) {
+	return b.cfg.Auth.ServeMounts(ctx, c.Request, c.args["path"])
+}
+
+// unlock lets a name log in again that was locked out after wrong proofs.
+func (b *Backend) unlock(_ context.Context, c *call) (*gate.Response, error) {
+	b.cfg.Auth.Unlock(c.args["accessor"], c.args["name"])
+	return done("unlocked " + c.args["name"]), nil
 }
 
 // mountOrTune reads one mount, or with /tune what could be tuned of it.
@@ -86,20 +88,6 @@ func (b *Backend) mountOrTune(_ context.Context, c *call) (*gate.Response, error
 	return ok(mountData(m)), nil
 }
 
-func (b *Backend) authMount(_ context.Context, c *call) (*gate.Response, error) {
-	path, tune := strings.CutSuffix(c.args["path"], "/tune")
-	m, found := b.mountAt(authPrefix + path + "/")
-	switch {
-	case !found:
-		return nil, invalid("No auth engine at %s/", path)
-	case tune:
-		data := tuneData(m)
-		data["token_type"] = kindOfAuthToken
-		return ok(data), nil
-	}
-	return ok(mountData(m)), nil
-}
-
 func (b *Backend) mountAt(path string) (*gate.Mount, bool) {
 	m, rest, found := b.cfg.Mounts().Route(strings.TrimSuffix(path, "/"))
 	return m, found && rest == "" && m.Path == path
@@ -108,6 +96,7 @@ func (b *Backend) mountAt(path string) (*gate.Mount, bool) {
 // mountData is a mount as Vault shows it.
 func mountData(m *gate.Mount) map[string]any {
 	config := map[string]any{"default_lease_ttl": seconds(m.DefaultTTL), "max_lease_ttl": seconds(m.MaxTTL), "force_no_cache": false}
+	maps.Copy(config, m.Config)
 	data := map[string]any{
 		"accessor":                m.Accessor,
 		"config":                  config,

@@ -38,9 +38,9 @@ func (b *Backend) table() []route {
 		{read, "sys/mounts/{path...}", b.mountOrTune},
 		{update, "sys/mounts/{path...}", b.tune},
 		{"", "sys/mounts/{path...}", notHere("mounts are declared in files: see bailiff apply")},
-		{read, "sys/auth", b.auth},
-		{read, "sys/auth/{path...}", b.authMount},
-		{"", "sys/auth/{path...}", notHere("auth methods can't be mounted yet")},
+		{"", "sys/auth", b.auth},
+		{"", "sys/auth/{path...}", b.auth},
+		{update, "sys/locked-users/{accessor}/unlock/{name...}", b.unlock},
 		{read, "sys/audit", b.auditDevices},
 		{"", "sys/audit/{path...}", notHere("the audit trail is always on and is not switched: see bailiff audit query")},
 

@@ -98,6 +98,14 @@ type Reconciler interface {
 	Reconcile(ctx context.Context, target string, act broker.ReconcileAction) (broker.Report, error)
 }
 
+// AuthMethods keeps the table of auth methods; *auth.Backend is one.
+type AuthMethods interface {
+	// ServeMounts answers sys/auth and what lies below it; path is what stands behind "sys/auth/".
+	ServeMounts(ctx context.Context, r *gate.Request, path string) (*gate.Response, error)
+	// Unlock forgets the wrong proofs of a name at a mount.
+	Unlock(accessor, name string)
+}
+
 // Config is what a Backend needs. All but the last group must be set.
 type Config struct {
 	Leases     Leases
@@ -108,6 +116,7 @@ type Config struct {
 	Mounts     func() *gate.Mounts // the table that stands now
 	Policies   gate.Policies
 	Identities Identities
+	Auth       AuthMethods
 	Tokens     *identity.Tokens
 	Logger     *slog.Logger
 
@@ -134,7 +143,7 @@ type Backend struct {
 // New makes a Backend.
 func New(cfg Config) (*Backend, error) {
 	if cfg.Leases == nil || cfg.Many == nil || cfg.Stuck == nil ||
-		cfg.Trail == nil || cfg.Estate == nil || cfg.Mounts == nil || cfg.Policies == nil || cfg.Identities == nil || cfg.Tokens == nil || cfg.Logger == nil {
+		cfg.Trail == nil || cfg.Estate == nil || cfg.Mounts == nil || cfg.Policies == nil || cfg.Identities == nil || cfg.Auth == nil || cfg.Tokens == nil || cfg.Logger == nil {
 		return nil, errors.New("sys: a part is missing from the configuration")
 	}
 	if cfg.Status == nil {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/bailiff-secrets/bailiff/audit"
+	"github.com/bailiff-secrets/bailiff/auth"
 	"github.com/bailiff-secrets/bailiff/broker"
 	"github.com/bailiff-secrets/bailiff/gate"
 	"github.com/bailiff-secrets/bailiff/identity"
@@ -109,7 +110,13 @@ func newWorld(t testing.TB, app string, producer broker.Producer) *world {
 	must(t, err)
 	wraps, err := wrapping.New(wrapping.Config{Store: w.db, Logger: logger})
 	must(t, err)
+	methods, err := auth.New(t.Context(), auth.Config{
+		Store: w.db, Methods: map[string]auth.Method{}, Tokens: noLogins{}, Logger: logger,
+		Own: []*gate.Mount{{Path: "auth/token/", Type: "token", Description: "token based credentials", Accessor: "auth_token_1", UUID: "u-token"}},
+	})
+	must(t, err)
 	w.own, err = sys.New(sys.Config{
+		Auth:   methods,
 		Leases: w.broker, Many: w.broker, Stuck: w.broker, Trail: w.trail, Estate: w, Mounts: w.mounts.Load, Policies: w, Identities: w, Logger: logger, Tokens: w.issued, Reconciler: w.broker, Wrapping: wraps,
 	})
 	must(t, err)
@@ -152,6 +159,9 @@ func newWorldWithDatabase(t testing.TB, app string) *world {
 	t.Cleanup(func() { must(t, p.Close()) })
 	return newWorld(t, app, p)
 }
+
+// noLogins is for a world without auth methods.
+type noLogins struct{ auth.Tokens }
 
 func (w *world) declare(objects ...any) {
 	w.t.Helper()

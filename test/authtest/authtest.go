@@ -177,6 +177,18 @@ func (w *World) Login(_ context.Context, spec identity.LoginSpec) (identity.NewT
 	return identity.NewToken{Token: secret.New(token), Caller: c, TTL: ttl, Params: spec.Params, Orphan: true}, nil
 }
 
+// Revoke ends a token.
+func (w *World) Revoke(_ context.Context, accessor string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for token, c := range w.issued {
+		if c.Accessor == accessor {
+			delete(w.issued, token)
+		}
+	}
+	return nil
+}
+
 // Spec is what the last login asked for.
 func (w *World) Spec() identity.LoginSpec {
 	w.mu.Lock()

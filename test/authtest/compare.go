@@ -151,7 +151,7 @@ func Compare(t *testing.T, vault, bailiff *Server, steps []Step) {
 		if got.Errors() != words {
 			t.Errorf("%s: got the error %q, want %q (Vault: %q)", name, got.Errors(), words, want.Errors())
 		}
-		if d := cmp.Diff(comparable(want, s.Ignore), comparable(got, s.Ignore)); d != "" && want.Code == got.Code && words == want.Errors() {
+		if d := cmp.Diff(without(want, s.Ignore), without(got, s.Ignore)); d != "" && want.Code == got.Code && words == want.Errors() {
 			t.Errorf("%s: -Vault +Bailiff:\n%s", name, d)
 		}
 	}
@@ -194,8 +194,8 @@ func plain(s string) string {
 	return s
 }
 
-// comparable is an answer without what is different each time.
-func comparable(a *Answer, ignore []string) map[string]any {
+// without is an answer without what is different each time.
+func without(a *Answer, ignore []string) map[string]any {
 	out := map[string]any{}
 	for name, v := range a.Body {
 		if name == "errors" {
