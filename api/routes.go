@@ -158,7 +158,7 @@ func expand(path string, args map[string]string) string {
 }
 
 func (c *call) usc() usc.Call {
-	return usc.Call{Token: c.token, ClientAddr: c.addr, UserAgent: c.UserAgent(), RequestID: c.id}
+	return usc.Call{Token: c.token, ClientAddr: c.from.Addr, ProxyAddr: c.from.Proxy, UserAgent: c.UserAgent(), RequestID: c.id}
 }
 
 func (s *server) uscList(c *call) (answer, error) {

@@ -11,13 +11,13 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/bailiff-secrets/bailiff/gate"
+	"github.com/bailiff-secrets/bailiff/internal/peer"
 	"github.com/bailiff-secrets/bailiff/internal/secret"
 	"github.com/bailiff-secrets/bailiff/internal/vpath"
 	"github.com/bailiff-secrets/bailiff/policy"
@@ -31,8 +31,8 @@ type Config struct {
 	Logger  *slog.Logger
 	MaxBody int64 // bytes of a request's body; default 4 MiB
 
-	// ClientAddr says who a request comes from; by default the peer of the connection.
-	ClientAddr func(*http.Request) netip.Addr
+	// Peers finds out who a request comes from; by default the other end of the connection.
+	Peers *peer.Finder
 }
 
 type server struct {
@@ -46,8 +46,8 @@ func NewServer(cfg Config) http.Handler {
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = 4 << 20
 	}
-	if cfg.ClientAddr == nil {
-		cfg.ClientAddr = peer
+	if cfg.Peers == nil {
+		cfg.Peers = &peer.Finder{}
 	}
 	s := &server{cfg: cfg}
 	s.routes = s.table()
@@ -59,7 +59,7 @@ type call struct {
 	*http.Request
 	id    string
 	token secret.Value
-	addr  netip.Addr
+	from  peer.Peer
 	args  map[string]string // of the route's pattern
 	path  string            // canonical, below Prefix; before it is known to be that, as it came
 	query url.Values
@@ -73,13 +73,15 @@ type answer struct {
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &call{Request: r, id: newID(), token: tokenOf(r), addr: s.cfg.ClientAddr(r)}
+	c := &call{Request: r, id: newID(), token: tokenOf(r)}
+	var badPeer error
+	c.from, badPeer = s.cfg.Peers.Of(r)
 	h := w.Header()
 	h.Set("X-Request-Id", c.id)
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	r.Body = http.MaxBytesReader(w, r.Body, s.cfg.MaxBody)
-	a, err := s.serve(c, h)
+	a, err := s.serve(c, h, badPeer)
 	if err != nil {
 		s.fail(w, c, err)
 		return
@@ -93,12 +95,15 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.write(w, c, a.status, a.body)
 }
 
-// serve finds the route of a request and runs its handler.
-func (s *server) serve(c *call, h http.Header) (answer, error) {
+// serve finds the route of a request and runs its handler. badPeer is why it isn't known who it comes from.
+func (s *server) serve(c *call, h http.Header, badPeer error) (answer, error) {
 	escaped, ok := strings.CutPrefix(c.URL.EscapedPath(), Prefix)
 	c.path = escaped
 	if !ok {
 		return answer{}, s.refuse(c, gate.NotFound, "no such route")
+	}
+	if badPeer != nil {
+		return answer{}, s.refuse(c, gate.Invalid, badPeer.Error())
 	}
 	path, dir, err := vpath.Parse(escaped)
 	if err != nil {
@@ -138,7 +143,7 @@ func (s *server) refuse(c *call, kind gate.Kind, why string) error {
 }
 
 func (s *server) request(c *call, op policy.Operation, path string) *gate.Request {
-	return &gate.Request{ID: c.id, Via: gate.API, Token: c.token, Op: op, Path: path, ClientAddr: c.addr, UserAgent: c.UserAgent()}
+	return &gate.Request{ID: c.id, Via: gate.API, Token: c.token, Op: op, Path: path, ClientAddr: c.from.Addr, ProxyAddr: c.from.Proxy, UserAgent: c.UserAgent()}
 }
 
 // do sends one request to the gate and turns what comes back into an answer. in is the body, nil where there is none.
@@ -271,15 +276,6 @@ func tokenOf(r *http.Request) secret.Value {
 		return secret.New(strings.TrimSpace(t))
 	}
 	return secret.Value{}
-}
-
-// peer is the other end of the connection.
-func peer(r *http.Request) netip.Addr {
-	ap, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return ap.Addr().Unmap()
 }
 
 // queryOf reads a query that may hold each of the names once.

@@ -32,7 +32,7 @@ func appendTail(b []byte, r *Record) ([]byte, error) {
 	b = appendField(b, "status", string(r.Status))
 	for _, f := range [...]struct{ name, value string }{
 		{"request_id", r.RequestID}, {"node", r.Node}, {"via", r.Via}, {"identity", r.Identity}, {"access_id", r.AccessID},
-		{"key_id", r.KeyID}, {"auth_method", r.Method}, {"client_addr", r.ClientAddr}, {"user_agent", r.UserAgent},
+		{"key_id", r.KeyID}, {"auth_method", r.Method}, {"client_addr", r.ClientAddr}, {"proxy_addr", r.ProxyAddr}, {"user_agent", r.UserAgent},
 		{"op", r.Op}, {"path", r.Path}, {"mount", r.Mount}, {"target", r.Target},
 	} {
 		b = appendOptional(b, f.name, f.value)

@@ -47,6 +47,7 @@ type Record struct {
 	KeyID      string       `json:"key_id,omitempty"`
 	Method     string       `json:"auth_method,omitempty"`
 	ClientAddr string       `json:"client_addr,omitempty"`
+	ProxyAddr  string       `json:"proxy_addr,omitempty"` // the trusted proxy that named the client
 	UserAgent  string       `json:"user_agent,omitempty"`
 	Op         string       `json:"op,omitempty"`
 	Path       string       `json:"path,omitempty"`

@@ -48,6 +48,9 @@ func (g *Gate) recordOf(r *Request, stage audit.Stage, status audit.Status, resp
 	if r.ClientAddr.IsValid() {
 		rec.ClientAddr = r.ClientAddr.String()
 	}
+	if r.ProxyAddr.IsValid() {
+		rec.ProxyAddr = r.ProxyAddr.String()
+	}
 	if r.Mount != nil {
 		rec.Mount, rec.Target = r.Mount.Path, r.Mount.Target
 		if e, ok := r.Mount.Backend.(Ender); ok && r.Decision.Allowed {

@@ -36,6 +36,7 @@ type Request struct {
 	Body        io.Reader // nil where there is none; already limited by the door
 	BodyLen     int64     // bytes, or -1 where not known
 	ClientAddr  netip.Addr
+	ProxyAddr   netip.Addr // of the trusted proxy that named ClientAddr; not valid where the client came by itself
 	UserAgent   string
 	Index       string        // X-Vault-Index, passed on
 	Namespace   string        // which the door was told apart from the path; without slashes around it; empty: root

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"github.com/bailiff-secrets/bailiff/gate"
+	"github.com/bailiff-secrets/bailiff/internal/peer"
 	"github.com/bailiff-secrets/bailiff/internal/secret"
 	"github.com/bailiff-secrets/bailiff/internal/vpath"
 	"github.com/bailiff-secrets/bailiff/policy"
@@ -28,6 +28,7 @@ type Config struct {
 	Info    func(ctx context.Context) Info // how Bailiff is; called for each request of a status path
 	MaxBody int64                          // of a request, in bytes; default 32 MiB
 	Logger  *slog.Logger
+	Peers   *peer.Finder // who requests come from; default: the other end of the connection
 }
 
 // Handler serves /v1/. It is safe for concurrent use.
@@ -36,6 +37,7 @@ type Handler struct {
 	info    func(ctx context.Context) Info
 	maxBody int64
 	logger  *slog.Logger
+	peers   *peer.Finder
 	buffers sync.Pool // of *[copySize]byte
 
 	noStore, strict, noSniff []string // the values of headers that every answer has; never changed
@@ -52,7 +54,10 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = DefaultMaxBody
 	}
-	h := &Handler{gate: cfg.Gate, info: cfg.Info, maxBody: cfg.MaxBody, logger: cfg.Logger}
+	if cfg.Peers == nil {
+		cfg.Peers = &peer.Finder{}
+	}
+	h := &Handler{gate: cfg.Gate, info: cfg.Info, maxBody: cfg.MaxBody, logger: cfg.Logger, peers: cfg.Peers}
 	h.buffers.New = func() any { return new([copySize]byte) }
 	h.noStore = []string{"no-store"}
 	h.strict = []string{"max-age=31536000; includeSubDomains"}
@@ -73,12 +78,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q := &gate.Request{
-		Via:        gate.HVP,
-		Op:         operation(r.Method),
-		Path:       escaped,
-		ClientAddr: clientAddr(r.RemoteAddr),
-		UserAgent:  r.UserAgent(),
-		Start:      time.Now(),
+		Via:       gate.HVP,
+		Op:        operation(r.Method),
+		Path:      escaped,
+		UserAgent: r.UserAgent(),
+		Start:     time.Now(),
 	}
 	if no := h.read(q, r, rawQuery, below); no != nil {
 		err := h.gate.Refuse(r.Context(), q, no.kind, no.why)
@@ -129,6 +133,11 @@ type no struct {
 
 // read fills q from r. Nothing in it has been acted on yet when it returns a no.
 func (h *Handler) read(q *gate.Request, r *http.Request, rawQuery string, below bool) *no {
+	from, err := h.peers.Of(r)
+	if err != nil {
+		return &no{kind: gate.Invalid, why: err.Error()}
+	}
+	q.ClientAddr, q.ProxyAddr = from.Addr, from.Proxy
 	var why string
 	if q.Token, why = token(r.Header); why != "" {
 		return &no{kind: gate.Invalid, why: why}
@@ -298,14 +307,6 @@ func single(h http.Header, name string) (value, why string) {
 		value = v
 	}
 	return value, ""
-}
-
-func clientAddr(remote string) netip.Addr {
-	ap, err := netip.ParseAddrPort(remote)
-	if err != nil {
-		return netip.Addr{} // a Unix socket
-	}
-	return ap.Addr().Unmap()
 }
 
 func cut(s string, n int) string {

@@ -43,7 +43,7 @@ func BenchmarkRead(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	ln, err := listen(b.Context(), "127.0.0.1:0", nil, 0)
+	ln, err := listen(b.Context(), "127.0.0.1:0", nil, 0, nil)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/bailiff-secrets/bailiff/internal/h1"
+	"github.com/bailiff-secrets/bailiff/internal/peer"
 )
 
 // front sends a request to the door that it names. It looks at the request target as it came: nothing is cleaned or
@@ -53,8 +54,9 @@ func plain(w http.ResponseWriter, code int, text string) {
 }
 
 // listen opens the front's listener. Past loopback it must be TLS, unless the configuration says otherwise in words, which
-// is checked where the configuration is read. connections, where positive, may be open at a time.
-func listen(ctx context.Context, address string, cert *certificate, connections int) (net.Listener, error) {
+// is checked where the configuration is read. connections, where positive, may be open at a time;
+// proxies, where not nil, are those that begin their connections with a header of the PROXY protocol.
+func listen(ctx context.Context, address string, cert *certificate, connections int, proxies *peer.Finder) (net.Listener, error) {
 	var lc net.ListenConfig
 	ln, err := lc.Listen(ctx, "tcp", address)
 	if err != nil {
@@ -62,6 +64,9 @@ func listen(ctx context.Context, address string, cert *certificate, connections 
 	}
 	if connections > 0 {
 		ln = h1.Limit(ln, connections) // beneath TLS, which HTTP/2 wants to see
+	}
+	if proxies != nil {
+		ln = peer.Listen(ln, proxies)
 	}
 	if cert != nil {
 		ln = tls.NewListener(ln, cert.config())

@@ -113,7 +113,7 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln, err := listen(t.Context(), "127.0.0.1:0", c, 0)
+	ln, err := listen(t.Context(), "127.0.0.1:0", c, 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

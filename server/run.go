@@ -22,6 +22,7 @@ import (
 	"github.com/bailiff-secrets/bailiff/identity"
 	"github.com/bailiff-secrets/bailiff/internal/config"
 	"github.com/bailiff-secrets/bailiff/internal/h1"
+	"github.com/bailiff-secrets/bailiff/internal/peer"
 	"github.com/bailiff-secrets/bailiff/notify"
 	"github.com/bailiff-secrets/bailiff/rotation"
 	"github.com/bailiff-secrets/bailiff/sys"
@@ -66,6 +67,7 @@ type server struct {
 	metrics   *metrics
 	cert      *certificate
 	keepers   keepers
+	peers     *peer.Finder
 
 	version   string
 	started   time.Time
@@ -147,6 +149,11 @@ func (s *server) doors(ctx context.Context, fault func(string)) error {
 	if err := s.openKeepers(); err != nil {
 		return err
 	}
+	trusted, err := s.cfg.Listener.Proxies()
+	if err != nil {
+		return err
+	}
+	s.peers = &peer.Finder{Trusted: trusted}
 	if err := s.openTokens(ctx, fault); err != nil {
 		return err
 	}
@@ -184,11 +191,11 @@ func (s *server) doors(ctx context.Context, fault func(string)) error {
 		return err
 	}
 	connectors := usc.New(usc.Config{Gate: g, Connectors: s.estate.connector})
-	vault, err := hvp.New(hvp.Config{Gate: g, Info: s.info, MaxBody: s.cfg.Limits.MaxBody, Logger: s.logger})
+	vault, err := hvp.New(hvp.Config{Gate: g, Info: s.info, MaxBody: s.cfg.Limits.MaxBody, Logger: s.logger, Peers: s.peers})
 	if err != nil {
 		return err
 	}
-	rest := api.NewServer(api.Config{Gate: g, USC: connectors, MaxBody: s.cfg.Limits.MaxBody, Logger: s.logger})
+	rest := api.NewServer(api.Config{Gate: g, USC: connectors, MaxBody: s.cfg.Limits.MaxBody, Logger: s.logger, Peers: s.peers})
 	s.front = &front{vault: vault, api: rest, ready: s.ready}
 	return nil
 }
@@ -258,11 +265,15 @@ func (s *server) listen(ctx context.Context) (l listeners, err error) {
 		return l, err
 	}
 	if s.cfg.Metrics.Address != "" {
-		if l.metrics, err = listen(ctx, s.cfg.Metrics.Address, nil, 0); err != nil {
+		if l.metrics, err = listen(ctx, s.cfg.Metrics.Address, nil, 0, nil); err != nil {
 			return l, err
 		}
 	}
-	if l.front, err = listen(ctx, s.cfg.Listener.Address, s.cert, s.cfg.Limits.MaxConnections); err != nil {
+	var proxies *peer.Finder
+	if s.cfg.Listener.ProxyProtocol {
+		proxies = s.peers
+	}
+	if l.front, err = listen(ctx, s.cfg.Listener.Address, s.cert, s.cfg.Limits.MaxConnections, proxies); err != nil {
 		return l, err
 	}
 	return l, nil
@@ -298,6 +309,7 @@ func (s *server) httpServer() *h1.Server {
 		WriteTimeout:      l.RequestTimeout,
 		IdleTimeout:       l.IdleTimeout,
 		MaxHeaderBytes:    l.MaxHeaderBytes,
+		ConnContext:       peer.ConnContext,
 		ErrorLog:          slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
 	}, "/v1/")
 }

@@ -43,6 +43,7 @@ type Mount struct {
 type Call struct {
 	Token      secret.Value
 	ClientAddr netip.Addr
+	ProxyAddr  netip.Addr // see gate.Request
 	UserAgent  string
 	RequestID  string
 }
@@ -139,8 +140,8 @@ func (s *Service) request(call Call, op policy.Operation, path string) *gate.Req
 		Token:      call.Token,
 		Op:         op,
 		Path:       path,
-		ClientAddr: call.ClientAddr,
-		UserAgent:  call.UserAgent,
+		ClientAddr: call.ClientAddr, ProxyAddr: call.ProxyAddr,
+		UserAgent: call.UserAgent,
 	}
 }
 

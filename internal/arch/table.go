@@ -31,6 +31,7 @@ func only() map[string][]string {
 		"internal/envelope": {},
 		"internal/h1":       {},
 		"internal/object":   {"internal/secret"},
+		"internal/peer":     {},
 		"internal/seal":     {"internal/secret"},
 		"internal/secret":   {},
 		"internal/testenv":  {},

@@ -11,6 +11,9 @@ listener {
   address       = "0.0.0.0:8280" # default 127.0.0.1:8280
   tls_cert_file = "tls/server.pem" # default: plain HTTP, on a loopback address only
   tls_key_file  = "tls/server.key"
+
+  trusted_proxies = ["10.1.0.0/16"] # whose X-Forwarded-For counts; default: nobody's
+  proxy_protocol  = false           # true: connections from them begin with the PROXY protocol, version 1 or 2
 }
 
 metrics {

@@ -39,6 +39,9 @@ type Listener struct {
 	TLSCertFile             string // PEM, with its chain; read again when it changes
 	TLSKeyFile              string
 	PlainHTTPBeyondLoopback string // PlainHTTPSentence, to listen without TLS on an address that others can reach
+
+	TrustedProxies []string // addresses and CIDR blocks of proxies whose X-Forwarded-For counts
+	ProxyProtocol  bool     // connections from TrustedProxies begin with a header of the PROXY protocol, version 1 or 2
 }
 
 // Metrics is where Prometheus comes in. It tells no secrets and asks for no token.
@@ -187,6 +190,8 @@ func (s *Server) root(r *reader) block {
 				"tls_cert_file":              text(&s.Listener.TLSCertFile),
 				"tls_key_file":               text(&s.Listener.TLSKeyFile),
 				"plain_http_beyond_loopback": text(&s.Listener.PlainHTTPBeyondLoopback),
+				"trusted_proxies":            texts(&s.Listener.TrustedProxies),
+				"proxy_protocol":             truth(&s.Listener.ProxyProtocol),
 			}),
 			"metrics": r.section(map[string]attr{"address": text(&s.Metrics.Address)}),
 			"limits": r.section(map[string]attr{
@@ -285,7 +290,37 @@ func (l *Listener) validate() error {
 	if l.TLSCertFile == "" && !isLoopback(host) && l.PlainHTTPBeyondLoopback == "" {
 		return errPlainHTTP
 	}
+	if _, err := l.Proxies(); err != nil {
+		return err
+	}
+	if l.ProxyProtocol && len(l.TrustedProxies) == 0 {
+		return errors.New("proxy_protocol: say in trusted_proxies who speaks it")
+	}
 	return nil
+}
+
+// Proxies is TrustedProxies, read. An address stands for itself alone.
+func (l *Listener) Proxies() ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, text := range l.TrustedProxies {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			var a netip.Addr
+			if a, err = netip.ParseAddr(text); err == nil && a.Zone() == "" {
+				p = netip.PrefixFrom(a, a.BitLen())
+			}
+		}
+		switch {
+		case err != nil || !p.IsValid():
+			return nil, fmt.Errorf(`trusted_proxies: %q is neither an address nor a block of them, as "10.1.0.0/16"`, text)
+		case p.Addr().Is4In6():
+			return nil, fmt.Errorf("trusted_proxies: write %q as an IPv4 address", text)
+		case p.Bits() == 0:
+			return nil, fmt.Errorf("trusted_proxies: %q is everybody, so everybody could say who they are", text)
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
 }
 
 func (p *Postgres) validate() []error {

@@ -42,6 +42,7 @@ func TestExampleServerShowsTheDefaults(t *testing.T) {
 	want.Listener.Address = "0.0.0.0:8280"
 	want.Listener.TLSCertFile = filepath.Join(dir, "tls/server.pem")
 	want.Listener.TLSKeyFile = filepath.Join(dir, "tls/server.key")
+	want.Listener.TrustedProxies = []string{"10.1.0.0/16"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("(-want +loaded):\n%s", d)
 	}
@@ -143,6 +144,11 @@ func TestLoadServerRefuses(t *testing.T) {
 		{"an address with a bad port", `listener { address = "127.0.0.1:99999" }`, `its port is no number`},
 		{"a metrics address without a port", `metrics { address = "x" }`, `metrics.address: write host:port`},
 		{"a key without its certificate", `listener { tls_key_file = "k" }`, `belong together`},
+		{"a proxy that is none", `listener { trusted_proxies = ["example.com"] }`, `trusted_proxies: "example.com" is neither an address`},
+		{"everybody as a proxy", `listener { trusted_proxies = ["0.0.0.0/0"] }`, `is everybody`},
+		{"a proxy in two families", `listener { trusted_proxies = ["::ffff:10.0.0.0/104"] }`, `as an IPv4 address`},
+		{"a proxy with a zone", `listener { trusted_proxies = ["fe80::1%eth0"] }`, `is neither an address`},
+		{"the PROXY protocol from nobody", `listener { proxy_protocol = true }`, `say in trusted_proxies who speaks it`},
 		{"plain HTTP for everybody", `listener { address = "0.0.0.0:8280" }`, plain},
 		{"plain HTTP on every address", `listener { address = ":8280" }`, plain},
 		{"plain HTTP on a name", `listener { address = "bailiff.example.com:8280" }`, plain},

@@ -1,0 +1,4 @@
+package peer
+
+// ReadHeader is readHeader, for tests.
+var ReadHeader = readHeader
