@@ -95,7 +95,7 @@ func words(d time.Duration) string {
 
 // sanitize makes a list of policies as Vault keeps it: lower case, sorted, each once; root stands alone.
 func sanitize(policies []string, addDefault bool) []string {
-	var out []string
+	out := []string{}
 	for _, p := range policies {
 		p = strings.ToLower(strings.TrimSpace(p))
 		switch p {

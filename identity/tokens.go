@@ -143,6 +143,9 @@ func NewTokens(ctx context.Context, cfg TokensConfig) (*Tokens, error) {
 // People are the entities and groups, which are kept in the same way.
 func (t *Tokens) People() *People { return t.people }
 
+// MaxTTL is the most that a token lives that is neither periodic nor root's.
+func (t *Tokens) MaxTTL() time.Duration { return t.cfg.MaxTTL }
+
 // CatchUp takes over what other servers have changed.
 func (t *Tokens) CatchUp(ctx context.Context) error { return t.mirror.catchUp(ctx) }
 

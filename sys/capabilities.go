@@ -69,7 +69,7 @@ func (b *Backend) capabilities(ctx context.Context, c *call) (*gate.Response, er
 	}
 	who, known := b.cfg.Tokens.Whose(ctx, secret.New(token))
 	if !known {
-		return nil, invalid("1 error occurred:\n\t* invalid token\n\n")
+		return nil, inAList("invalid token")
 	}
 	return b.capabilitiesOf(&who, fields)
 }
@@ -84,11 +84,11 @@ func (b *Backend) capabilitiesAccessor(_ context.Context, c *call) (*gate.Respon
 	case err != nil:
 		return nil, err
 	case accessor == "":
-		return nil, invalid("missing accessor")
+		return nil, inAList("missing accessor")
 	}
 	who, known := b.cfg.Tokens.WhoseAccessor(accessor)
 	if !known {
-		return nil, invalid("invalid accessor")
+		return nil, inAList("invalid accessor")
 	}
 	return b.capabilitiesOf(&who, fields)
 }

@@ -71,7 +71,7 @@ func TestAnswers(t *testing.T) {
 		{"capabilities of a number", "ci", "update sys/capabilities-self", `{"path":1}`, `invalid: path must be a string or a list of strings`},
 		{"capabilities of a bad token", "root", "update sys/capabilities", `{"path":"x","token":"nosuch"}`, "invalid: 1 error occurred:\n\t* invalid token\n\n"},
 		{"capabilities of no token", "root", "update sys/capabilities", `{"path":"x"}`, "invalid: token not found"},
-		{"capabilities of another's accessor", "root", "update sys/capabilities-accessor", `{"path":"x","accessor":"k-1"}`, "unsupported: only a caller's own accessor"},
+		{"capabilities of another's accessor", "root", "update sys/capabilities-accessor", `{"path":"x","accessor":"k-1"}`, "invalid: 1 error occurred:\n\t* invalid accessor\n\n"},
 		{"all of root's rules", "root", "read sys/internal/ui/resultant-acl", "", `ok {"root":true}`},
 		{"all of a caller's rules", "ci", "read sys/internal/ui/resultant-acl", "", `ok {"exact_paths":{"auth/token/lookup-self":{"capabilities":["read"]}…`},
 
@@ -109,9 +109,8 @@ func TestAnswers(t *testing.T) {
 
 		{"renewing an access key", "ci", "update auth/token/renew-self", `{"increment":0}`, "invalid: lease is not renewable"},
 		{"a bad token", "root", "update auth/token/lookup", `{"token":"nosuch"}`, "forbidden: bad token"},
-		{"another's accessor", "root", "update auth/token/lookup-accessor", `{"accessor":"k-1"}`, "unsupported: only a caller's own accessor"},
-		{"no accessor", "root", "update auth/token/lookup-accessor", `{}`, "invalid: missing accessor"},
-		{"making a token", "root", "update auth/token/create", `{}`, "unsupported: tokens can't be made"},
+		{"another's accessor", "root", "update auth/token/lookup-accessor", `{"accessor":"k-1"}`, "invalid: 1 error occurred:\n\t* invalid accessor\n\n"},
+		{"no accessor", "root", "update auth/token/lookup-accessor", `{}`, "invalid: 1 error occurred:\n\t* missing accessor\n\n"},
 		{"wrapping for no time", "root", "update sys/wrapping/wrap", `{}`, "invalid: endpoint requires response wrapping to be used"},
 		{"a wrapping token that is none", "root", "update sys/wrapping/unwrap", `{"token":"hvs.x"}`, "invalid: wrapping token is not valid or does not exist"},
 		{"a wrapping token that is another token", "root", "update sys/wrapping/unwrap", "", "invalid: wrapping token is not valid or does not exist"},

@@ -85,16 +85,19 @@ func (b *Backend) byAccessor(c *call) (identity.Caller, error) {
 	case err != nil:
 		return identity.Caller{}, err
 	case accessor == "":
-		return identity.Caller{}, invalid("missing accessor")
+		return identity.Caller{}, inAList("missing accessor")
 	case accessor == c.Caller.Accessor:
 		return c.Caller, nil
 	}
 	who, known := b.cfg.Tokens.WhoseAccessor(accessor)
 	if !known {
-		return who, invalid("invalid accessor")
+		return who, inAList("invalid accessor")
 	}
 	return who, nil
 }
+
+// inAList is an error in the form that Vault gives some.
+func inAList(msg string) error { return invalid(oneError, msg) }
 
 // text reads a body of Vault's dialect and the text of one field of it. The others are known and left.
 func (c *call) text(name string, others ...string) (string, error) {

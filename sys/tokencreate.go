@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -58,6 +59,10 @@ func (b *Backend) readToken(c *call, q *identity.TokenRequest) error {
 		"num_uses", "period", "type", "entity_alias", "format", "role_name")
 	if err != nil {
 		return err
+	}
+	if _, there := f["meta"]; there {
+		c.ignored = append(c.ignored, "meta") // as Vault says; it takes it all the same
+		slices.Sort(c.ignored)
 	}
 	r := loose{fields: f}
 	q.TokenID, q.DisplayName, q.Type, q.EntityAlias = r.text("id"), r.text("display_name"), r.text("type"), r.text("entity_alias")

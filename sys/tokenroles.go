@@ -57,7 +57,7 @@ func (b *Backend) putTokenRole(ctx context.Context, c *call) (*gate.Response, er
 	if err != nil {
 		return nil, err
 	}
-	in := roleInput{loose: loose{fields: f}}
+	in := roleInput{loose: loose{fields: f}, most: b.cfg.Tokens.MaxTTL()}
 	if _, there := f["token_type"]; there {
 		if _, set := in.raw("token_type"); !set {
 			return nil, invalid("Invalid 'token_type' value: null")
@@ -76,6 +76,7 @@ func (b *Backend) putTokenRole(ctx context.Context, c *call) (*gate.Response, er
 // roleInput is what a role shall be.
 type roleInput struct {
 	loose
+	most     time.Duration // that a token may live
 	warnings []string
 }
 
@@ -97,6 +98,10 @@ func (in *roleInput) edit(r *identity.TokenRole, made bool) error {
 	}
 	r.Period, r.OldPeriod = in.span("period", r.Period, r.OldPeriod)
 	r.ExplicitMaxTTL, r.OldExplicitMaxTTL = in.span("explicit_max_ttl", r.ExplicitMaxTTL, r.OldExplicitMaxTTL)
+	if r.ExplicitMaxTTL > in.most {
+		in.warnings = append(in.warnings, fmt.Sprintf("Given explicit max TTL of %d is greater than system/mount allowed value of %d seconds; until this is fixed attempting to create tokens against this role will result in an error",
+			seconds(r.ExplicitMaxTTL), seconds(in.most)))
+	}
 	in.cidrs(r)
 	if in.err != nil {
 		return in.err
