@@ -9,9 +9,10 @@ import (
 	"time"
 
 	"github.com/bailiff-secrets/bailiff/audit"
+	"github.com/bailiff-secrets/bailiff/identity"
 )
 
-// Config is what a Gate needs. All but Uses, Wrapper, Observe and Fault must be set.
+// Config is what a Gate needs. All but Finish, Uses, Wrapper, Observe and Fault must be set.
 type Config struct {
 	Authenticator Authenticator
 	Policies      Policies
@@ -19,6 +20,9 @@ type Config struct {
 	Recorder      Recorder
 	Logger        *slog.Logger
 
+	// Finish is called when the answer to a request that was its token's last use is recorded; nil: nothing is. It must not
+	// wait for a target.
+	Finish func(ctx context.Context, who *identity.Caller)
 	// Uses counts what policies grant only so many times; nil: that is not granted at all.
 	Uses Uses
 	// Wrapper keeps answers that are to be wrapped; nil where none can be.
@@ -50,6 +54,7 @@ func New(cfg Config) (*Gate, error) {
 // Do serves r: who, where, may it, record, serve, record. See Doer.
 func (g *Gate) Do(ctx context.Context, r *Request) (*Response, error) {
 	begin(r)
+	defer g.finish(ctx, r)
 	where(g.cfg.Mounts(), r)
 	if err := g.who(ctx, r); err != nil {
 		return nil, g.end(ctx, r, nil, err)
@@ -74,7 +79,9 @@ func (g *Gate) Do(ctx context.Context, r *Request) (*Response, error) {
 		drop(resp)
 		return nil, rerr
 	}
-	resp, err = g.wrap(ctx, r, resp, err)
+	if resp, err = outlives(r, resp, err); err == nil {
+		resp, err = g.wrap(ctx, r, resp, err)
+	}
 	if err := g.end(ctx, r, resp, err); err != nil {
 		return nil, err
 	}
@@ -84,11 +91,28 @@ func (g *Gate) Do(ctx context.Context, r *Request) (*Response, error) {
 // Refuse records that r can't be judged and returns what to answer. See Doer.
 func (g *Gate) Refuse(ctx context.Context, r *Request, kind Kind, why string) error {
 	begin(r)
+	defer g.finish(ctx, r)
 	r.Path = quoted(r.Path)
 	if err := g.who(ctx, r); err != nil && kind != Invalid && kind != TooLarge {
 		return g.end(ctx, r, nil, err) // a caller who isn't known learns nothing of what is there
 	}
 	return g.end(ctx, r, nil, &Error{Kind: kind, Msg: why})
+}
+
+// finish lets the token's end begin where this request was its last use.
+func (g *Gate) finish(ctx context.Context, r *Request) {
+	if r.Caller.LastUse && g.cfg.Finish != nil {
+		g.cfg.Finish(context.WithoutCancel(ctx), &r.Caller)
+	}
+}
+
+// outlives drops what was issued to a token that ends with this request, and the credential with it: as Vault does, in its words.
+func outlives(r *Request, resp *Response, err error) (*Response, error) {
+	if err != nil || !r.Caller.LastUse || resp.Lease == nil {
+		return resp, err
+	}
+	drop(resp)
+	return nil, Errorf(Invalid, "Secret cannot be returned; token had one use left, so leased credentials were immediately revoked.")
 }
 
 func begin(r *Request) {
