@@ -185,7 +185,7 @@ func (s *server) doors(ctx context.Context, fault func(string)) error {
 	}
 	g, err := gate.New(gate.Config{
 		Authenticator: spender{s.estate.tokens, s.keepers.wraps}, Policies: s.estate, Mounts: s.estate.mounts, Recorder: s.trail, Logger: s.logger,
-		Wrapper: s.keepers.wraps, Uses: uses{s.db}, Observe: s.metrics.observe, Fault: fault,
+		Wrapper: s.keepers.wraps, Finish: s.estate.tokens.Finish, Uses: uses{s.db}, Observe: s.metrics.observe, Fault: fault,
 	})
 	if err != nil {
 		return err
