@@ -3,6 +3,7 @@ package policy
 import (
 	"cmp"
 	"encoding/binary"
+	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -397,7 +398,10 @@ func (l *limits) words() []string {
 	}{{"allowed parameters ", l.allowed}, {"denied parameters ", l.denied}} {
 		if len(p.m) > 0 {
 			names := make([]string, 0, len(p.m))
-			for name := range p.m {
+			for name, values := range p.m {
+				if text, err := json.Marshal(values); err == nil && len(values) > 0 {
+					name += "=" + string(text)
+				}
 				names = append(names, name)
 			}
 			slices.Sort(names)
