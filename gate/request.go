@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"crypto/x509"
 	"io"
 	"net/netip"
 	"net/url"
@@ -45,6 +46,10 @@ type Request struct {
 	Reason      string        // X-Bailiff-Reason: what the caller says it is for; policies can ask for one
 	Ticket      string        // X-Bailiff-Ticket: where that is written down
 	Start       time.Time
+
+	// Certificates are those that the client's TLS connection came with, its own first. The handshake has proven that the client
+	// has its key, and nothing else: who issued it is not checked.
+	Certificates []*x509.Certificate
 
 	Caller   identity.Caller
 	Decision policy.Decision

@@ -138,6 +138,9 @@ func (h *Handler) read(q *gate.Request, r *http.Request, rawQuery string, below 
 		return &no{kind: gate.Invalid, why: err.Error()}
 	}
 	q.ClientAddr, q.ProxyAddr = from.Addr, from.Proxy
+	if r.TLS != nil {
+		q.Certificates = r.TLS.PeerCertificates
+	}
 	var why string
 	if q.Token, why = token(r.Header); why != "" {
 		return &no{kind: gate.Invalid, why: why}

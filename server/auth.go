@@ -5,6 +5,7 @@ import (
 
 	"github.com/bailiff-secrets/bailiff/auth"
 	"github.com/bailiff-secrets/bailiff/auth/approle"
+	"github.com/bailiff-secrets/bailiff/auth/cert"
 	"github.com/bailiff-secrets/bailiff/auth/jwt"
 	"github.com/bailiff-secrets/bailiff/auth/kubernetes"
 	"github.com/bailiff-secrets/bailiff/auth/ldap"
@@ -17,6 +18,7 @@ func methods(keys auth.AccessKeys) map[string]auth.Method {
 	signed := jwt.New()
 	return map[string]auth.Method{
 		"approle":    approle.New(keys),
+		"cert":       cert.New(),
 		"jwt":        signed,
 		"kubernetes": kubernetes.New(),
 		"ldap":       ldap.New(),
