@@ -17,7 +17,7 @@ const (
 	spaceBytes   = 8 << 20     // written before the free space is asked for again
 )
 
-// writer is what the committer alone touches.
+// writer is what only whoever holds Log.writing touches.
 type writer struct {
 	file  *os.File
 	seg   *segment
@@ -25,6 +25,7 @@ type writer struct {
 	head  Head
 	link  *linker
 	batch []*pending
+	last  int    // how many calls were in the last batch
 	out   []byte // the frames of the batch
 	marks []mark
 	free  int64 // bytes free on the volume at asked, less what was written since
@@ -43,24 +44,54 @@ func (l *Log) run() {
 	defer close(l.done)
 	tick := time.NewTicker(lookInterval)
 	defer tick.Stop()
-	for last := 0; ; {
+	for {
 		select {
 		case <-l.wake:
 		case <-tick.C:
+			l.writing.Lock()
 			l.look()
+			l.writing.Unlock()
 		}
-		for {
-			l.gather(last)
-			batch, closed := l.take()
-			if len(batch) == 0 {
-				if closed {
-					return
-				}
-				break
-			}
-			last = len(batch)
+		if l.commitAll() {
+			return
+		}
+	}
+}
+
+// commitAll commits until nothing is waiting, and tells whether the log is closed.
+func (l *Log) commitAll() (closed bool) {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	for {
+		l.gather(l.w.last)
+		batch, closed := l.take()
+		if len(batch) == 0 {
+			return closed
+		}
+		l.w.last = len(batch)
+		l.commit(batch)
+	}
+}
+
+// commitOwn lets a caller who is alone write at once, which spares it two switches of goroutines. Where others came lately it
+// is left to run, which gathers them. Whoever comes meanwhile is left to run too.
+func (l *Log) commitOwn() {
+	if !l.writing.TryLock() {
+		l.nudge()
+		return
+	}
+	if l.w.last <= 1 {
+		if batch, _ := l.take(); len(batch) > 0 {
+			l.w.last = len(batch)
 			l.commit(batch)
 		}
+	}
+	l.writing.Unlock()
+	l.mu.Lock()
+	more := len(l.waiting) > 0
+	l.mu.Unlock()
+	if more {
+		l.nudge()
 	}
 }
 

@@ -71,7 +71,8 @@ type Log struct {
 	stats counters
 	pool  sync.Pool // of *pending
 
-	w writer // the committer's own
+	writing sync.Mutex // held by whoever commits; taken before mu
+	w       writer
 }
 
 type counters struct {
@@ -115,7 +116,7 @@ func (l *Log) append(p *pending, records []*Record) error {
 	}
 	l.waiting = append(l.waiting, p)
 	l.mu.Unlock()
-	l.nudge()
+	l.commitOwn()
 	select {
 	case err := <-p.done:
 		return err
