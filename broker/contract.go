@@ -42,25 +42,39 @@ type Tally struct {
 
 // Selector picks leases to revoke. All fields that are set must match; a Selector without any matches nothing.
 type Selector struct {
-	Prefix   string `json:"prefix,omitempty"` // of the ID
-	Identity string `json:"identity,omitempty"`
-	Mount    string `json:"mount,omitempty"` // with its slash
-	Role     string `json:"role,omitempty"`
-	Producer string `json:"producer,omitempty"` // type
-	Target   string `json:"target,omitempty"`
-	Token    string `json:"token,omitempty"`    // accessor
-	Children bool   `json:"children,omitempty"` // leave out leases that outlive their token; picks nothing by itself
+	Prefix   string            `json:"prefix,omitempty"` // of the ID
+	Identity string            `json:"identity,omitempty"`
+	Mount    string            `json:"mount,omitempty"` // with its slash
+	Role     string            `json:"role,omitempty"`
+	Producer string            `json:"producer,omitempty"` // type
+	Target   string            `json:"target,omitempty"`
+	Token    string            `json:"token,omitempty"`    // accessor
+	Claims   map[string]string `json:"claims,omitempty"`   // what decided at the login; all that are given must be so
+	Children bool              `json:"children,omitempty"` // leave out leases that outlive their token; picks nothing by itself
 }
 
 // Empty reports whether nothing is selected.
-func (s Selector) Empty() bool { return s == Selector{Children: s.Children} }
+func (s Selector) Empty() bool {
+	return s.Prefix == "" && s.Identity == "" && s.Mount == "" && s.Role == "" && s.Producer == "" && s.Target == "" && s.Token == "" &&
+		len(s.Claims) == 0
+}
 
 // Matches reports whether l is one of those that s picks.
 func (s Selector) Matches(l *Lease) bool {
 	eq := func(want, got string) bool { return want == "" || want == got }
 	return !s.Empty() && len(l.ID) >= len(s.Prefix) && l.ID[:len(s.Prefix)] == s.Prefix &&
 		eq(s.Identity, l.Identity) && eq(s.Mount, l.Mount) && eq(s.Role, l.Role) && eq(s.Producer, l.Producer) &&
-		eq(s.Target, l.Target) && eq(s.Token, l.Token) && (!s.Children || !l.Outlives)
+		eq(s.Target, l.Target) && eq(s.Token, l.Token) && hasClaims(l, s.Claims) && (!s.Children || !l.Outlives)
+}
+
+// hasClaims reports whether all of want decided at the login of whom l was issued to.
+func hasClaims(l *Lease, want map[string]string) bool {
+	for name, value := range want {
+		if got, there := l.Claims[name]; !there || got != value {
+			return false
+		}
+	}
+	return true
 }
 
 // Revocation is the durable promise to revoke every lease that a Selector picks and that was issued before it. From the

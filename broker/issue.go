@@ -158,7 +158,7 @@ func (b *Broker) intend(ctx context.Context, o *order, tm term, t time.Time) (*L
 		ID:    o.Mount.Path + "creds/" + o.role.Name + "/" + randomBase62(24),
 		Mount: o.Mount.Path, Role: o.role.Name, Producer: o.kind, Target: o.role.Target,
 		Identity: o.Caller.Name, AccessID: o.Caller.AccessID, RequestID: o.ID,
-		Token: o.Caller.Accessor, Outlives: o.Mount.Outlive, ShareKey: o.shareKey,
+		Token: o.Caller.Accessor, Claims: o.Caller.Claims, Outlives: o.Mount.Outlive, ShareKey: o.shareKey,
 		Principal: b.principal(o.producer, o.role),
 		State:     Pending, MaxExpiresAt: tm.until, ExpiresAt: tm.until,
 		IntentDeadline: t.Add(b.cfg.IssueTimeout), NextAt: t.Add(b.cfg.IssueTimeout),

@@ -44,11 +44,12 @@ type Lease struct {
 	Identity  string
 	AccessID  string
 	RequestID string
-	Principal string // the name on the target, chosen before it is made
-	Token     string // accessor of the token or access key that it was issued to
-	Outlives  bool   // it stays when that token ends; otherwise it is revoked then
-	Holders   int    // how many callers share it; 0 and 1 mean one
-	ShareKey  string // what those who share it have in common; empty: it is not shared
+	Principal string            // the name on the target, chosen before it is made
+	Token     string            // accessor of the token or access key that it was issued to
+	Claims    map[string]string // what decided when that token was made; nil: nothing
+	Outlives  bool              // it stays when that token ends; otherwise it is revoked then
+	Holders   int               // how many callers share it; 0 and 1 mean one
+	ShareKey  string            // what those who share it have in common; empty: it is not shared
 
 	State          State
 	IssuedAt       time.Time // when it became active; zero before
@@ -79,7 +80,7 @@ type Store interface {
 	// Insert adds a lease and sets its Seq. The ID must be new.
 	Insert(ctx context.Context, l *Lease) error
 	// Move writes l's mutable fields (State, IssuedAt, ExpiresAt, NextAt, Attempt, Cause, Error, Holders, and for a lease that
-	// leaves Pooled also MaxExpiresAt, Identity, AccessID, RequestID, Token, Outlives, ShareKey) where the stored state is one
+	// leaves Pooled also MaxExpiresAt, Identity, AccessID, RequestID, Token, Claims, Outlives, ShareKey) where the stored state is one
 	// of from and the stored Version is l's, and increases l.Version; ErrStale otherwise, ErrNoLease where there is none.
 	Move(ctx context.Context, l *Lease, from ...State) error
 	// Lease finds one by its ID, in any state; ErrNoLease where there is none.
@@ -101,6 +102,7 @@ type Filter struct {
 	Cause    Cause
 	Producer string
 	Token    string
+	Claims   map[string]string // all of them, of the token
 	ShareKey string
 	AfterSeq int64
 	Limit    int // 0: 1000

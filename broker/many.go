@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -233,7 +234,7 @@ const pageOfMany = 1000
 func (b *Broker) selected(ctx context.Context, sel Selector, after int64) ([]*Lease, error) {
 	return b.List(ctx, Filter{
 		Prefix: sel.Prefix, Identity: sel.Identity, Mount: sel.Mount, Role: sel.Role, Producer: sel.Producer,
-		Target: sel.Target, Token: sel.Token, AfterSeq: after, Limit: pageOfMany,
+		Target: sel.Target, Token: sel.Token, Claims: sel.Claims, AfterSeq: after, Limit: pageOfMany,
 	})
 }
 
@@ -247,6 +248,9 @@ func (s Selector) String() string {
 		if x.value != "" {
 			parts = append(parts, fmt.Sprintf("%s %s", x.name, x.value))
 		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Claims)) {
+		parts = append(parts, fmt.Sprintf("claim %s=%s", name, s.Claims[name]))
 	}
 	return strings.Join(parts, ", ")
 }

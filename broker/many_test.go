@@ -82,12 +82,17 @@ func TestRevokeManyPicks(t *testing.T) {
 		{broker.Selector{Prefix: "database/creds/go"}, true, false},
 		{broker.Selector{Prefix: "database/creds/", Identity: "carol"}, false, true},
 		{broker.Selector{Identity: "alice", Target: "bad"}, false, false},
+		{broker.Selector{Claims: map[string]string{"job_id": "123"}}, false, true},
+		{broker.Selector{Claims: map[string]string{"job_id": "123", "env": "prod"}}, false, true},
+		{broker.Selector{Claims: map[string]string{"job_id": "123", "env": "test"}}, false, false},
+		{broker.Selector{Claims: map[string]string{"job_id": ""}}, false, false},
 	} {
 		t.Run(x.sel.String(), func(t *testing.T) {
 			test(t, func(w *world) {
 				a := w.put(1, "good", nil)[0]
 				b := w.put(1, "bad", func(_ int, l *broker.Lease) {
 					l.Identity, l.Token, l.Outlives = "carol", "tok-b", true
+					l.Claims = map[string]string{"job_id": "123", "env": "prod"}
 				})[0]
 				r, err := w.many(x.sel, true)
 				if err != nil {

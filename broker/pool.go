@@ -141,7 +141,7 @@ func (b *Broker) assign(ctx context.Context, o *order, one parked, tm term) (*Le
 	}
 	l.State, l.IssuedAt = Active, now()
 	l.Identity, l.AccessID, l.RequestID = o.Caller.Name, o.Caller.AccessID, o.ID
-	l.Token, l.Outlives, l.ShareKey = o.Caller.Accessor, o.Mount.Outlive, o.shareKey
+	l.Token, l.Claims, l.Outlives, l.ShareKey = o.Caller.Accessor, o.Caller.Claims, o.Mount.Outlive, o.shareKey
 	l.MaxExpiresAt = tm.until
 	l.ExpiresAt = earliest(l.IssuedAt.Add(tm.ttl), tm.until)
 	l.NextAt = l.ExpiresAt

@@ -60,7 +60,7 @@ func (m *memory) Move(_ context.Context, l *broker.Lease, from ...broker.State) 
 	}
 	if old.State == broker.Pooled && l.State != broker.Pooled {
 		old.MaxExpiresAt, old.Identity, old.AccessID, old.RequestID = l.MaxExpiresAt, l.Identity, l.AccessID, l.RequestID
-		old.Token, old.Outlives, old.ShareKey = l.Token, l.Outlives, l.ShareKey
+		old.Token, old.Claims, old.Outlives, old.ShareKey = l.Token, l.Claims, l.Outlives, l.ShareKey
 	}
 	l.Version++
 	old.Version, old.Holders = l.Version, l.Holders
@@ -148,7 +148,7 @@ func (m *memory) List(_ context.Context, f broker.Filter) ([]*broker.Lease, erro
 			(f.Target == "" || f.Target == l.Target) && (f.Identity == "" || f.Identity == l.Identity) &&
 			(f.Mount == "" || f.Mount == l.Mount) && (f.Role == "" || f.Role == l.Role) && (f.Cause == "" || f.Cause == l.Cause) &&
 			(f.Producer == "" || f.Producer == l.Producer) && (f.Token == "" || f.Token == l.Token) &&
-			(f.ShareKey == "" || f.ShareKey == l.ShareKey)
+			(f.ShareKey == "" || f.ShareKey == l.ShareKey) && (len(f.Claims) == 0 || broker.Selector{Claims: f.Claims}.Matches(l))
 	})
 	if f.Limit == 0 {
 		f.Limit = 1000

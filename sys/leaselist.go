@@ -17,7 +17,7 @@ const (
 
 // listLeases pages through leases; without a state, those that are not ended.
 func (b *Backend) listLeases(ctx context.Context, c *call) (*gate.Response, error) {
-	q, err := c.query("prefix", "identity", "target", "mount", "role", "producer", "token", "state", "cause", "after", "limit")
+	q, err := c.query("prefix", "identity", "target", "mount", "role", "producer", "token", "claim", "state", "cause", "after", "limit")
 	if err != nil {
 		return nil, err
 	}
@@ -28,6 +28,13 @@ func (b *Backend) listLeases(ctx context.Context, c *call) (*gate.Response, erro
 	}
 	if mount := strings.TrimSuffix(q.text("mount"), "/"); mount != "" {
 		f.Mount = mount + "/"
+	}
+	if claim := q.text("claim"); claim != "" {
+		name, value, ok := strings.Cut(claim, "=")
+		if !ok || name == "" {
+			return nil, invalid("claim: write name=value")
+		}
+		f.Claims = map[string]string{name: value}
 	}
 	if f.States, err = states(q.text("state")); err != nil {
 		return nil, err
@@ -104,6 +111,9 @@ func leaseData(l *broker.Lease) map[string]any {
 	}
 	if l.Token != "" {
 		data["token"] = l.Token
+	}
+	if len(l.Claims) > 0 {
+		data["claims"] = l.Claims
 	}
 	if l.Outlives {
 		data["outlives"] = true

@@ -61,7 +61,7 @@ func (c *call) selection() (in revokeInput, err error) {
 		}
 	}
 	if in.Empty() {
-		return in, invalid("nothing is selected: give prefix, identity, mount, role, producer, target or token")
+		return in, invalid("nothing is selected: give prefix, identity, mount, role, producer, target, token or claims")
 	}
 	return in, checkReason(in.Reason)
 }

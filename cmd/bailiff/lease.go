@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -63,6 +65,7 @@ A stuck lease is one whose revocation failed often; its cause says why, and it i
 	f.flag(cmd, "role", "only of this role of its mount")
 	f.flag(cmd, "producer", "only made by this type of producer")
 	f.flag(cmd, "token", "only issued to the token or access key with this accessor")
+	f.flag(cmd, "claim", "only issued to a login with this claim, as name=value")
 	f.flag(cmd, "state", "pooled, pending, active, revoking, stuck, revoked, or several of them with commas")
 	f.flag(cmd, "cause", "owns-objects, unreachable, forbidden, unknown")
 	cmd.Flags().IntVar(&limit, "limit", 1000, "at most so many")
@@ -138,6 +141,9 @@ func leaseTable(l api.Lease) table {
 	t.add("expires", when(l.ExpiresAt))
 	t.add("renewable until", when(l.MaxExpiresAt))
 	t.add("issued to", or(l.Token, "-"))
+	for _, name := range slices.Sorted(maps.Keys(l.Claims)) {
+		t.add("claim "+name, l.Claims[name])
+	}
 	t.add("request", or(l.RequestID, "-"))
 	return t
 }

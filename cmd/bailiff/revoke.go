@@ -16,6 +16,7 @@ import (
 // revokeFlags are those of revoke.
 type revokeFlags struct {
 	in          api.RevocationRequest
+	claims      []string
 	dryRun, yes bool
 }
 
@@ -32,11 +33,16 @@ meant. The command returns when the end is promised and durable; with --sync whe
 		Example: `  bailiff revoke --identity alice --dry-run
   bailiff revoke --identity alice --reason 'laptop lost' --yes --sync
   bailiff revoke --mount database --role readonly
+  bailiff revoke --claim job_id=123 --yes
   bailiff revoke --target pg-eu --yes`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if f.in.Selector == (api.Selector{}) {
-				return usage(cmd, "nothing is selected: give --identity, --role, --mount, --prefix, --producer, --target or --token")
+			var err error
+			if f.in.Claims, err = claims(f.claims); err != nil {
+				return usage(cmd, err.Error())
+			}
+			if f.in.Selector.Empty() {
+				return usage(cmd, "nothing is selected: give --identity, --role, --mount, --prefix, --producer, --target, --token or --claim")
 			}
 			if strings.Contains(f.in.Token, "..") {
 				return hinted("bailiff lease show ID tells it", "--token takes an accessor, not a token: other users of a machine see the arguments of processes")
@@ -59,6 +65,7 @@ meant. The command returns when the end is promised and durable; with --sync whe
 	} {
 		cmd.Flags().StringVar(x.to, x.name, "", x.help)
 	}
+	cmd.Flags().StringArrayVar(&f.claims, "claim", nil, "those issued to a login with this claim, as name=value; several: with all of them")
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "show what would end, and do nothing")
 	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask")
 	cmd.Flags().BoolVar(&f.in.Sync, "sync", false, "wait until all have ended on their targets")
@@ -67,6 +74,22 @@ meant. The command returns when the end is promised and durable; with --sync whe
 	complete(cmd, "mount", a.objectNames(object.KindMount))
 	a.formatFlag(cmd)
 	return cmd
+}
+
+// claims reads name=value.
+func claims(list []string) (map[string]string, error) {
+	var out map[string]string
+	for _, claim := range list {
+		name, value, ok := strings.Cut(claim, "=")
+		if before, twice := out[name]; !ok || name == "" || twice && before != value {
+			return nil, fmt.Errorf("--claim %q: write name=value, and each name once", claim)
+		}
+		if out == nil {
+			out = make(map[string]string)
+		}
+		out[name] = value
+	}
+	return out, nil
 }
 
 func (a *app) revoke(ctx context.Context, f revokeFlags) error {

@@ -28,11 +28,12 @@ func (db *DB) Open(ctx context.Context, sel broker.Selector, limit int) (n int, 
 
 // openQuery writes the query of Open.
 func openQuery(sel broker.Selector, limit int) (query string, args []any) {
-	if sel.Prefix == "" && sel.Identity == "" && sel.Token == "" && !sel.Children {
+	if sel.Prefix == "" && sel.Identity == "" && sel.Token == "" && len(sel.Claims) == 0 && !sel.Children {
 		return countTallied, []any{plain(sel.Mount), plain(sel.Role), plain(sel.Target), plain(sel.Producer)}
 	}
 	from, args := listFrom(broker.Filter{
 		Prefix: sel.Prefix, Identity: sel.Identity, Mount: sel.Mount, Role: sel.Role, Producer: sel.Producer, Target: sel.Target, Token: sel.Token,
+		Claims: sel.Claims,
 	})
 	if sel.Children {
 		from += " AND NOT outlives"

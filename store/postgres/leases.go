@@ -12,21 +12,21 @@ import (
 )
 
 const leaseColumns = `seq, id, mount, role, producer, target, identity, access_id, request_id, principal, token, outlives, share_key,
-max_expires_at, intent_deadline, data, state, issued_at, expires_at, next_at, attempt, cause, error, holders, version`
+max_expires_at, intent_deadline, data, state, issued_at, expires_at, next_at, attempt, cause, error, holders, version, claims`
 
 // addLeases adds leases whose ID is new. None is added where the clocks are apart, nor with a Seq that a revocation of many
 // is meant for: this statement holds a lock that PutRevocation waits for, and begins when that is over.
 const addLeases = `INSERT INTO leases (seq, id, mount, role, producer, target, identity, access_id, request_id, principal, token, outlives,
-share_key, max_expires_at, intent_deadline, data, open, state, issued_at, expires_at, next_at, end_at, attempt, cause, error, holders, version)
+share_key, max_expires_at, intent_deadline, data, open, state, issued_at, expires_at, next_at, end_at, attempt, cause, error, holders, version, claims)
 SELECT seq, id, mount, role, producer, target, identity, access_id, request_id, principal, token, outlives, share_key, max_expires_at,
-intent_deadline, data, state <> 'revoked', state, issued_at, expires_at, next_at, end_at, attempt, cause, error, holders, 1
+intent_deadline, data, state <> 'revoked', state, issued_at, expires_at, next_at, end_at, attempt, cause, error, holders, 1, claims
 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
 $11::text[], $12::boolean[], $13::text[], $14::bigint[], $15::bigint[], $16::bytea[], $17::text[], $18::bigint[], $19::bigint[], $20::bigint[],
-$21::bigint[], $22::int[], $23::text[], $24::text[], $25::int[]) AS v (seq, id, mount, role, producer, target, identity, access_id, request_id,
+$21::bigint[], $22::int[], $23::text[], $24::text[], $25::int[], $26::text[]) AS v (seq, id, mount, role, producer, target, identity, access_id, request_id,
 principal, token, outlives, share_key, max_expires_at, intent_deadline, data, state, issued_at, expires_at, next_at, end_at, attempt, cause,
-error, holders)
+error, holders, claims)
 WHERE seq > (SELECT coalesce(max(up_to), 0) FROM revocations)
-AND abs((extract(epoch FROM statement_timestamp()) * 1000)::bigint - $26::bigint) <= $27::bigint
+AND abs((extract(epoch FROM statement_timestamp()) * 1000)::bigint - $27::bigint) <= $28::bigint
 ON CONFLICT (id) DO NOTHING RETURNING id`
 
 // moveLeases moves leases from what they were read as. end_at stays what it was at the first move towards the end.
@@ -40,11 +40,12 @@ access_id = CASE WHEN l.state = 'pooled' AND v.state <> 'pooled' THEN v.access_i
 request_id = CASE WHEN l.state = 'pooled' AND v.state <> 'pooled' THEN v.request_id ELSE l.request_id END,
 token = CASE WHEN l.state = 'pooled' AND v.state <> 'pooled' THEN v.token ELSE l.token END,
 outlives = CASE WHEN l.state = 'pooled' AND v.state <> 'pooled' THEN v.outlives ELSE l.outlives END,
-share_key = CASE WHEN l.state = 'pooled' AND v.state <> 'pooled' THEN v.share_key ELSE l.share_key END
+share_key = CASE WHEN l.state = 'pooled' AND v.state <> 'pooled' THEN v.share_key ELSE l.share_key END,
+claims = CASE WHEN l.state = 'pooled' AND v.state <> 'pooled' THEN v.claims ELSE l.claims END
 FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::int[], $10::text[],
-$11::text[], $12::int[], $13::bigint[], $14::text[], $15::text[], $16::text[], $17::text[], $18::boolean[], $19::text[]) AS v (id, version,
+$11::text[], $12::int[], $13::bigint[], $14::text[], $15::text[], $16::text[], $17::text[], $18::boolean[], $19::text[], $20::text[]) AS v (id, version,
 start, state, issued_at, expires_at, next_at, end_at, attempt, cause, error, holders, max_expires_at, identity, access_id, request_id, token,
-outlives, share_key)
+outlives, share_key, claims)
 WHERE l.id = v.id AND l.version = v.version AND strpos(v.start, ',' || l.state || ',') > 0 AND (l.state <> 'revoked' OR v.state = 'revoked')
 RETURNING l.id`
 
@@ -97,6 +98,7 @@ func insertArgs(ops []*op) []any {
 		word(ops, func(l *broker.Lease) string { return string(l.Cause) }),
 		word(ops, func(l *broker.Lease) string { return plain(l.Error) }),
 		column(ops, func(_ *op, l *broker.Lease) int { return l.Holders }),
+		column(ops, func(o *op, _ *broker.Lease) string { return o.claims }),
 	}
 }
 
@@ -121,6 +123,7 @@ func moveArgs(ops []*op) []any {
 		word(ops, func(l *broker.Lease) string { return l.Token }),
 		column(ops, func(_ *op, l *broker.Lease) bool { return l.Outlives }),
 		word(ops, func(l *broker.Lease) string { return l.ShareKey }),
+		column(ops, func(o *op, _ *broker.Lease) string { return o.claims }),
 	}
 }
 
@@ -191,8 +194,12 @@ func (db *DB) prepareOp(ctx context.Context, l *broker.Lease) (*op, error) {
 	if err := checkTimes(l.IssuedAt, l.ExpiresAt, l.NextAt, l.MaxExpiresAt, l.IntentDeadline); err != nil {
 		return nil, err
 	}
+	claims, err := claimText(l.Claims)
+	if err != nil {
+		return nil, err
+	}
 	c := *l
-	return &op{ctx: ctx, lease: &c}, nil
+	return &op{ctx: ctx, lease: &c, claims: claims}, nil
 }
 
 func (db *DB) do(o *op) error {
@@ -245,10 +252,14 @@ func (db *DB) leases(ctx context.Context, query string, args ...any) ([]*broker.
 func (db *DB) lease(scan func(...any) error) (*broker.Lease, error) {
 	l := &broker.Lease{}
 	var sealed []byte
+	var claims string
 	err := scan(&l.Seq, &l.ID, &l.Mount, &l.Role, &l.Producer, &l.Target, &l.Identity, &l.AccessID, &l.RequestID, &l.Principal,
 		&l.Token, &l.Outlives, &l.ShareKey, (*stamp)(&l.MaxExpiresAt), (*stamp)(&l.IntentDeadline), &sealed,
 		(*string)(&l.State), (*stamp)(&l.IssuedAt), (*stamp)(&l.ExpiresAt), (*stamp)(&l.NextAt), &l.Attempt, (*string)(&l.Cause), &l.Error,
-		&l.Holders, &l.Version)
+		&l.Holders, &l.Version, &claims)
+	if err == nil {
+		l.Claims, err = claimsOf(claims)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -63,6 +63,10 @@ func listFrom(f broker.Filter) (query string, args []any) {
 			add(c.term, plain(c.value))
 		}
 	}
+	if len(f.Claims) > 0 {
+		term, values := claimed(f.Claims)
+		add(term, values...)
+	}
 	if len(f.States) > 0 {
 		names := []string{}
 		for _, s := range states {

@@ -33,6 +33,8 @@ type op struct {
 	from  []broker.State // of a move
 	isNew bool           // it is an insert
 
+	claims string // of the lease, as text
+
 	ctx   context.Context
 	taken atomic.Bool   // by a lane, or by a caller that no longer waits
 	done  chan struct{} // closed when err and seq are set
@@ -295,6 +297,9 @@ func (w *writer) send(group []*op) error {
 	if len(inserts) > 0 {
 		w.number(inserts)
 		batch.Queue(addLeases, append(insertArgs(inserts), w.db.now().UnixMilli(), maxSkew.Milliseconds())...).Query(note)
+	}
+	if digests, tokens := claimRows(group); len(digests) > 0 {
+		batch.Queue(addClaims, digests, tokens)
 	}
 	if len(moves) > 0 {
 		batch.Queue(moveLeases, moveArgs(moves)...).Query(note)

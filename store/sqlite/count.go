@@ -27,11 +27,12 @@ AND (?1 = '' OR mount = ?1) AND (?2 = '' OR role = ?2) AND (?3 = '' OR target = 
 
 // openQuery writes the query of Open.
 func openQuery(sel broker.Selector, limit int) (query string, args []any) {
-	if sel.Prefix == "" && sel.Identity == "" && sel.Token == "" && !sel.Children {
+	if sel.Prefix == "" && sel.Identity == "" && sel.Token == "" && len(sel.Claims) == 0 && !sel.Children {
 		return countTallied, []any{sel.Mount, sel.Role, sel.Target, sel.Producer}
 	}
 	f := broker.Filter{
 		Prefix: sel.Prefix, Identity: sel.Identity, Mount: sel.Mount, Role: sel.Role, Producer: sel.Producer, Target: sel.Target, Token: sel.Token,
+		Claims: sel.Claims,
 	}
 	from, args := listFrom(f, false)
 	if sel.Children {

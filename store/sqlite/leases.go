@@ -11,11 +11,11 @@ import (
 )
 
 const leaseColumns = `seq, id, mount, role, producer, target, identity, access_id, request_id, principal, token, outlives, share_key,
-max_expires_at, intent_deadline, data, state, issued_at, expires_at, next_at, attempt, cause, error, holders, version`
+max_expires_at, intent_deadline, data, state, issued_at, expires_at, next_at, attempt, cause, error, holders, version, claims`
 
 const addLease = `INSERT INTO leases (seq, id, mount, role, producer, target, identity, access_id, request_id, principal, token, outlives,
-share_key, max_expires_at, intent_deadline, data, open, state, issued_at, expires_at, next_at, end_at, attempt, cause, error, holders, version)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1) ON CONFLICT (id) DO NOTHING`
+share_key, max_expires_at, intent_deadline, data, open, state, issued_at, expires_at, next_at, end_at, attempt, cause, error, holders, version, claims)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?) ON CONFLICT (id) DO NOTHING`
 
 // A statement names the columns of those indexes alone that a move of its kind may change, so that the others needn't be
 // written. end_at stays what it was at the first move towards the end.
@@ -25,7 +25,7 @@ end_at = CASE WHEN ? AND state IN ('revoking', 'stuck') THEN coalesce(end_at, ?)
 	moveLease = "UPDATE leases SET " + setLease + " WHERE id = ? AND version = ? AND state IN (?, ?, ?, ?, ?, ?)"
 	endLease  = "UPDATE leases SET open = 0, " + setLease + " WHERE id = ? AND version = ? AND state IN (?, ?, ?, ?, ?, ?)"
 	handLease = "UPDATE leases SET open = ?, " + setLease + `, max_expires_at = ?, identity = ?, access_id = ?, request_id = ?, token = ?,
-outlives = ?, share_key = ? WHERE id = ? AND version = ? AND state = 'pooled'`
+outlives = ?, share_key = ?, claims = ? WHERE id = ? AND version = ? AND state = 'pooled'`
 )
 
 // states are all that a lease can be in.
@@ -40,15 +40,22 @@ func (db *DB) Insert(ctx context.Context, l *broker.Lease) error {
 	if err != nil {
 		return fmt.Errorf("keeping the lease %s: %w", l.ID, err)
 	}
+	claims, err := claimText(l.Claims)
+	if err != nil {
+		return fmt.Errorf("keeping the lease %s: %w", l.ID, err)
+	}
 	var seq int64
 	err = db.write(ctx, func(x *tx) error {
 		seq = x.nextSeq()
 		n, err := x.exec(addLease, seq, l.ID, l.Mount, l.Role, l.Producer, l.Target, l.Identity, l.AccessID, l.RequestID, l.Principal,
 			l.Token, l.Outlives, l.ShareKey, stamp(l.MaxExpiresAt), stamp(l.IntentDeadline), data, l.State != broker.Revoked,
 			string(l.State), stamp(l.IssuedAt), stamp(l.ExpiresAt), stamp(l.NextAt), stamp(endAt(l)), l.Attempt, string(l.Cause), l.Error,
-			l.Holders)
+			l.Holders, claims)
 		if err == nil && n == 0 {
 			return ErrExists
+		}
+		if err == nil {
+			err = x.addClaims(l)
 		}
 		return err
 	})
@@ -80,10 +87,14 @@ func move(x *tx, l *broker.Lease, from []broker.State) error {
 	set := []any{string(l.State), stamp(l.IssuedAt), stamp(l.ExpiresAt), stamp(l.NextAt), l.Attempt, string(l.Cause), l.Error, l.Holders,
 		l.State == broker.Revoking || l.State == broker.Stuck, stamp(endAt(l)), stamp(endAt(l))}
 	if l.State != broker.Pooled && slices.Contains(from, broker.Pooled) {
-		args := slices.Concat([]any{l.State != broker.Revoked}, set, []any{stamp(l.MaxExpiresAt), l.Identity, l.AccessID, l.RequestID,
-			l.Token, l.Outlives, l.ShareKey, l.ID, l.Version})
-		if n, err := x.exec(handLease, args...); err != nil || n > 0 {
+		claims, err := claimText(l.Claims)
+		if err != nil {
 			return err
+		}
+		args := slices.Concat([]any{l.State != broker.Revoked}, set, []any{stamp(l.MaxExpiresAt), l.Identity, l.AccessID, l.RequestID,
+			l.Token, l.Outlives, l.ShareKey, claims, l.ID, l.Version})
+		if n, err := x.exec(handLease, args...); err != nil || n > 0 {
+			return errors.Join(err, x.addClaims(l))
 		}
 	}
 	query := moveLease
@@ -158,11 +169,14 @@ func (db *DB) leasesBut(ctx context.Context, leave func(id string) bool, query s
 	var found []*broker.Lease
 	err := db.query(ctx, func(scan func(...any) error) error {
 		l := &broker.Lease{}
-		var sealed []byte
+		var sealed, claims []byte
 		err := scan(&l.Seq, &l.ID, &l.Mount, &l.Role, &l.Producer, &l.Target, &l.Identity, &l.AccessID, &l.RequestID, &l.Principal,
 			&l.Token, &l.Outlives, &l.ShareKey, (*stamp)(&l.MaxExpiresAt), (*stamp)(&l.IntentDeadline), &sealed,
-			&l.State, (*stamp)(&l.IssuedAt), (*stamp)(&l.ExpiresAt), (*stamp)(&l.NextAt), &l.Attempt, &l.Cause, &l.Error, &l.Holders, &l.Version)
+			&l.State, (*stamp)(&l.IssuedAt), (*stamp)(&l.ExpiresAt), (*stamp)(&l.NextAt), &l.Attempt, &l.Cause, &l.Error, &l.Holders, &l.Version, &claims)
 		if err != nil || leave != nil && leave(l.ID) {
+			return err
+		}
+		if l.Claims, err = claimsOf(claims); err != nil {
 			return err
 		}
 		l.Data, err = db.unseal(sealed, dataPlace(l.ID))

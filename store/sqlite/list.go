@@ -99,6 +99,10 @@ func listFrom(f broker.Filter, many bool) (query string, args []any) {
 		add("token = ?", f.Token)
 		add("token <> ''")
 	}
+	if len(f.Claims) > 0 {
+		term, values := claimed(f.Claims)
+		add(term, values...)
+	}
 	if f.ShareKey != "" {
 		add("share_key = ?", f.ShareKey)
 		add("share_key <> ''")
@@ -125,7 +129,7 @@ func listIndex(f broker.Filter, openOnly bool) string {
 	switch {
 	case f.ShareKey != "":
 		return " INDEXED BY leases_share"
-	case f.Token != "":
+	case f.Token != "" || len(f.Claims) > 0:
 		return " INDEXED BY leases_token"
 	case f.Cause != "":
 		return " INDEXED BY leases_cause"

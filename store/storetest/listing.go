@@ -37,6 +37,7 @@ func listed(t testing.TB, s Store) {
 		insert(t, s, newLease(l.mount+"creds/"+l.role+"/"+l.id, func(x *broker.Lease) {
 			x.Mount, x.Role, x.Target, x.Identity, x.State, x.Cause = l.mount, l.role, l.target, l.identity, l.state, l.cause
 			x.Producer, x.Token, x.ShareKey = "made by "+l.target, "token of "+l.identity, l.mount+l.identity
+			x.Claims = map[string]string{"sub": l.identity, "project": "p 1", "empty": ""}
 		}))
 	}
 }
@@ -64,6 +65,19 @@ func listFilters(t *testing.T, s Store) {
 		{"token and state", broker.Filter{Token: "token of ci", States: []broker.State{broker.Stuck}}, "4"},
 		{"all of a token", broker.Filter{Token: "token of ci", States: allStates()}, "1345"},
 		{"revoked of a token", broker.Filter{Token: "token of ann", States: revoked}, "6"},
+		{"claim", broker.Filter{Claims: map[string]string{"sub": "ci"}}, "134"},
+		{"claim, by its whole value", broker.Filter{Claims: map[string]string{"sub": "c"}}, ""},
+		{"claim, by the case of its letters", broker.Filter{Claims: map[string]string{"Sub": "ci"}}, ""},
+		{"claim that all have", broker.Filter{Claims: map[string]string{"project": "p 1"}}, "12347"},
+		{"claim without a value", broker.Filter{Claims: map[string]string{"empty": ""}}, "12347"},
+		{"claim that nobody has", broker.Filter{Claims: map[string]string{"nosuch": ""}}, ""},
+		{"two claims", broker.Filter{Claims: map[string]string{"sub": "ann", "project": "p 1"}}, "27"},
+		{"two claims that exclude each other", broker.Filter{Claims: map[string]string{"sub": "ann", "project": "p 2"}}, ""},
+		{"claim and target", broker.Filter{Claims: map[string]string{"sub": "ci"}, Target: "pg2"}, "4"},
+		{"claim and token", broker.Filter{Claims: map[string]string{"sub": "ci"}, Token: "token of ann"}, ""},
+		{"all of a claim", broker.Filter{Claims: map[string]string{"sub": "ci"}, States: allStates()}, "1345"},
+		{"revoked of a claim", broker.Filter{Claims: map[string]string{"sub": "ann"}, States: revoked}, "6"},
+		{"limit with claim", broker.Filter{Claims: map[string]string{"sub": "ci"}, Limit: 2}, "13"},
 		{"share key", broker.Filter{ShareKey: "db/ci"}, "13"},
 		{"all of a share key", broker.Filter{ShareKey: "db/ci", States: allStates()}, "135"},
 		{"share key and token", broker.Filter{ShareKey: "db/ci", Token: "token of ann"}, ""},

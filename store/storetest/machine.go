@@ -91,7 +91,21 @@ func drawTime(rt *rapid.T, label string) time.Time {
 	return epoch().Add(time.Duration(n))
 }
 
+// claimsOfToken are what decided at the login of a token: for one token they are always the same.
+func claimsOfToken(token string) map[string]string {
+	if token == "" {
+		return nil
+	}
+	return map[string]string{"job": token, "env": "prod", "ref": "refs/heads/é"}
+}
+
 func drawLease(rt *rapid.T) *broker.Lease {
+	l := drawFields(rt)
+	l.Claims = claimsOfToken(l.Token)
+	return l
+}
+
+func drawFields(rt *rapid.T) *broker.Lease {
 	return &broker.Lease{
 		ID: drawID(rt), Mount: draw(rt, "mount", "db/", "db2/"), Role: draw(rt, "role", "app", "é"), Target: draw(rt, "target", "pg", "pg2"),
 		Identity: draw(rt, "identity", "ci", "ann"), State: draw(rt, "state", allStates()...),
@@ -161,6 +175,7 @@ func (m *machine) list(rt *rapid.T) {
 		Producer: draw(rt, "producer", "", "", "p"), Token: draw(rt, "token", "", "", "t-1"), ShareKey: draw(rt, "share key", "", "", "s-1"),
 		Role: draw(rt, "role", "", "", "app"), Cause: draw(rt, "cause", "", "", broker.Unreachable),
 		States: rapid.SliceOfN(rapid.SampledFrom(allStates()), 0, 4).Draw(rt, "states"),
+		Claims: rapid.SampledFrom([]map[string]string{nil, nil, nil, {"job": "t-1"}, {"env": "prod"}, {"env": "prod", "job": "t-2"}, {"env": "test"}}).Draw(rt, "claims"),
 		Limit:  rapid.IntRange(0, 3).Draw(rt, "limit"), AfterSeq: int64(rapid.IntRange(0, 3).Draw(rt, "after")),
 	}
 	after, ok := m.seqs[f.AfterSeq]

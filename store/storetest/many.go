@@ -26,7 +26,7 @@ func openCounts(t *testing.T, s Store) {
 	listed(t, s)
 	insert(t, s, newLease("db/creds/app/8", func(l *broker.Lease) {
 		l.Mount, l.Role, l.Target, l.Identity, l.Token, l.Producer = "db/", "app", "pg", "bob", "token of ann", "made by pg"
-		l.Outlives = false
+		l.Outlives, l.Claims = false, map[string]string{"sub": "ann"}
 	}))
 	for _, tt := range []struct {
 		sel  broker.Selector
@@ -50,6 +50,10 @@ func openCounts(t *testing.T, s Store) {
 		{broker.Selector{Token: "token of ann", Children: true}, 1},
 		{broker.Selector{Mount: "db/", Children: true}, 1},
 		{broker.Selector{Token: "token of ann", Identity: "ann"}, 2},
+		{broker.Selector{Claims: map[string]string{"sub": "ann"}}, 3},
+		{broker.Selector{Claims: map[string]string{"sub": "ann"}, Mount: "db2/"}, 1},
+		{broker.Selector{Claims: map[string]string{"sub": "ann"}, Children: true}, 1},
+		{broker.Selector{Claims: map[string]string{"sub": "bob"}}, 0},
 		{broker.Selector{Prefix: "db/", Identity: "ci", Mount: "db/", Role: "ops", Producer: "made by pg", Target: "pg", Token: "token of ci"}, 1},
 	} {
 		got, err := s.Open(t.Context(), tt.sel, 0)

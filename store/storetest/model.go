@@ -78,7 +78,7 @@ func (m *model) Move(ctx context.Context, l *broker.Lease, from ...broker.State)
 	in := copyLease(l)
 	if x.State == broker.Pooled && l.State != broker.Pooled {
 		x.MaxExpiresAt, x.Identity, x.AccessID, x.RequestID = in.MaxExpiresAt, in.Identity, in.AccessID, in.RequestID
-		x.Token, x.Outlives, x.ShareKey = in.Token, in.Outlives, in.ShareKey
+		x.Token, x.Claims, x.Outlives, x.ShareKey = in.Token, in.Claims, in.Outlives, in.ShareKey
 	}
 	x.State, x.IssuedAt, x.ExpiresAt, x.NextAt = in.State, in.IssuedAt, in.ExpiresAt, in.NextAt
 	x.Attempt, x.Cause, x.Error, x.Holders, x.Version = in.Attempt, in.Cause, in.Error, in.Holders, in.Version
@@ -265,7 +265,7 @@ func (m *model) List(ctx context.Context, f broker.Filter) ([]*broker.Lease, err
 		}
 		return state && l.Seq > f.AfterSeq && strings.HasPrefix(l.ID, f.Prefix) && is(f.Identity, l.Identity) && is(f.Target, l.Target) &&
 			is(f.Mount, l.Mount) && is(f.Role, l.Role) && is(string(f.Cause), string(l.Cause)) && is(f.Producer, l.Producer) &&
-			is(f.Token, l.Token) && is(f.ShareKey, l.ShareKey)
+			is(f.Token, l.Token) && is(f.ShareKey, l.ShareKey) && (len(f.Claims) == 0 || broker.Selector{Claims: f.Claims}.Matches(l))
 	})
 	limit := f.Limit
 	if limit <= 0 {

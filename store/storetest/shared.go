@@ -23,12 +23,13 @@ func poolTests() map[string]func(*testing.T, Store) {
 func handed(l *broker.Lease) {
 	l.IssuedAt, l.ExpiresAt, l.NextAt, l.Holders = epoch().Add(1), epoch().Add(2), epoch().Add(2), 1
 	l.MaxExpiresAt, l.Identity, l.AccessID, l.RequestID = epoch().Add(3), "ann", "p-9", "r-9"
-	l.Token, l.Outlives, l.ShareKey = "t-9", true, "s-9"
+	l.Token, l.Claims, l.Outlives, l.ShareKey = "t-9", map[string]string{"job": "9"}, true, "s-9"
 }
 
 func newPooled(id string) *broker.Lease {
 	return newLease(id, func(l *broker.Lease) {
 		l.State, l.Identity, l.AccessID, l.RequestID, l.Token, l.Outlives, l.ShareKey = broker.Pooled, "", "", "", "", false, ""
+		l.Claims = nil
 	})
 }
 
@@ -46,7 +47,7 @@ func pooledIsHanded(t *testing.T, s Store) {
 		l.Version++
 		wantLease(t, s, l)
 	}
-	for _, f := range []broker.Filter{{Identity: "ann"}, {Token: "t-9"}, {ShareKey: "s-9"}} {
+	for _, f := range []broker.Filter{{Identity: "ann"}, {Token: "t-9"}, {ShareKey: "s-9"}, {Claims: map[string]string{"job": "9"}}} {
 		if got, err := s.List(t.Context(), f); err != nil || len(got) != 3 {
 			t.Errorf("%+v: got %d leases, %v, want 3", f, len(got), err)
 		}
@@ -68,7 +69,7 @@ func pooledEnters(t *testing.T, s Store) {
 	l := insert(t, s, newLease("x"))
 	l.State, l.NextAt = broker.Pooled, epoch().Add(time.Hour)
 	changed := *l
-	changed.Identity, changed.MaxExpiresAt, changed.Token = "other", epoch().Add(9), "other"
+	changed.Identity, changed.MaxExpiresAt, changed.Token, changed.Claims = "other", epoch().Add(9), "other", map[string]string{"job": "2"}
 	if err := s.Move(t.Context(), &changed, broker.Pending); err != nil {
 		t.Fatal(err)
 	}

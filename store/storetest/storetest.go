@@ -49,7 +49,7 @@ type (
 func Run(t *testing.T, open Open) {
 	for name, tests := range map[string]map[string]func(*testing.T, Store){
 		"leases": leaseTests(), "listing": listTests(), "pool": poolTests(), "claims": claimTests(), "counts": countTests(),
-		"expiring": expiringTests(),
+		"expiring":    expiringTests(),
 		"revocations": revocationTests(), "objects": objectTests(), "keys": keyTests(),
 		"together": concurrencyTests(), "kept": keptTests(),
 	} {
@@ -66,7 +66,7 @@ func epoch() time.Time { return time.Date(2031, 5, 6, 7, 8, 9, 123456789, time.U
 func newLease(id string, with ...func(*broker.Lease)) *broker.Lease {
 	l := &broker.Lease{
 		ID: id, Mount: "database/", Role: "app", Producer: "postgres", Target: "pg", Identity: "ci", AccessID: "p-1", RequestID: "r-1",
-		Principal: "bl-app-" + id, Token: "t-1", Outlives: true, Holders: 1, ShareKey: "s-1", State: broker.Pending,
+		Principal: "bl-app-" + id, Token: "t-1", Claims: map[string]string{"job": "1", "group": "größe \"x\""}, Outlives: true, Holders: 1, ShareKey: "s-1", State: broker.Pending,
 		ExpiresAt: epoch().Add(time.Hour), MaxExpiresAt: epoch().Add(24 * time.Hour), IntentDeadline: epoch().Add(time.Minute),
 		NextAt: epoch().Add(time.Minute), Data: []byte("data of " + id),
 	}
