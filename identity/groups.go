@@ -135,6 +135,15 @@ func (p *People) groupsOf(entity string, outside map[string][]string) (direct, i
 	return direct, inherited
 }
 
+// Rights are an entity's policies, its own and those of its groups, and the ids of these, sorted.
+func (p *People) Rights(id string) (policies, groups []string) {
+	e, ok := p.Entity(id)
+	if !ok {
+		return nil, nil
+	}
+	return p.rights(e.ID, e.Policies)
+}
+
 // rights are an entity's own policies and those of its groups, and the ids of these, sorted.
 func (p *People) rights(entity string, own []string) (policies, groups []string) {
 	direct, inherited := p.GroupsOf(entity)

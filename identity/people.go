@@ -3,7 +3,6 @@ package identity
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,22 +14,13 @@ import (
 	"github.com/bailiff-secrets/bailiff/internal/document"
 )
 
-// The errors of People.
-var (
-	// ErrNoEntity is returned for an entity, alias or group that is not there.
-	ErrNoEntity = errors.New("there is no such entity, alias or group")
-	// ErrTaken is returned where a name is another's.
-	ErrTaken = errors.New("the name is taken")
-	// ErrDeclared is returned for a change of what stands in files.
-	ErrDeclared = errors.New("this is declared in files: see bailiff apply")
-)
-
 // People are the entities with their aliases, and the groups. It is safe for concurrent use; what it learns counts at once.
 type People struct {
 	mirror *mirror
 	dir    func() *Directory
 
-	gen atomic.Uint64 // changes with every change
+	gen     atomic.Uint64 // changes with every change
+	editing sync.Mutex    // held by whoever changes what people have set up
 
 	mu           sync.RWMutex // guards what follows; the values pointed to never change
 	entities     map[string]*kept[Entity]
