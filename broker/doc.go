@@ -74,7 +74,8 @@
 // after as many successes as it is and is halved when the target is silent or says that it has too much to do. Issues go
 // first and leave a quarter of the places to revocations that wait; then comes what somebody asked for, then what expired,
 // then sweeps. A target's first worker is its own; more of them come out of a budget that all share, by deficit round-robin,
-// so that those whose work takes long begin less often. What somebody asked for does not wait behind a batch.
+// so that those whose work takes long begin less often. What somebody asked for does not wait behind a batch. A place is given
+// back when the target has answered; the write that follows takes none, and up to 256 of a target may wait for the store.
 //
 // After several silences in a row a target is not asked any more, apart from one probe at a time: an issue fails at once,
 // and what is due fails without being tried, which moves it out of the way of others by its backoff. A person's revocation
