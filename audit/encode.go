@@ -30,12 +30,9 @@ func appendTail(b []byte, r *Record) ([]byte, error) {
 	b = append(b, '"')
 	b = appendField(b, "stage", string(r.Stage))
 	b = appendField(b, "status", string(r.Status))
-	for _, f := range [...]struct{ name, value string }{
-		{"request_id", r.RequestID}, {"node", r.Node}, {"via", r.Via}, {"identity", r.Identity}, {"access_id", r.AccessID},
-		{"key_id", r.KeyID}, {"auth_method", r.Method}, {"client_addr", r.ClientAddr}, {"proxy_addr", r.ProxyAddr}, {"user_agent", r.UserAgent},
-		{"op", r.Op}, {"path", r.Path}, {"mount", r.Mount}, {"target", r.Target},
-	} {
-		b = appendOptional(b, f.name, f.value)
+	all := texts(r)
+	for _, f := range all[:beforeRule] {
+		b = appendOptional(b, f.name, *f.value)
 	}
 	if r.Rule != nil {
 		b = appendRule(b, r.Rule)
@@ -43,11 +40,29 @@ func appendTail(b []byte, r *Record) ([]byte, error) {
 	b = appendInt(b, "code", int64(r.Code))
 	b = appendOptional(b, "error", r.Error)
 	b = appendInt(b, "micros", r.Micros)
-	b = appendOptional(b, "lease_id", r.LeaseID)
-	b = appendOptional(b, "principal", r.Principal)
-	b = appendOptional(b, "detail", r.Detail)
-	b = appendOptional(b, "event", r.Event)
+	for _, f := range all[beforeRule+1:] {
+		b = appendOptional(b, f.name, *f.value)
+	}
 	return append(b, '}'), nil
+}
+
+// textOf is a field of text: its name, and where it is in a record.
+type textOf struct {
+	name  string
+	value *string
+}
+
+// beforeRule is how many of the texts stand before the rule; the one behind it is the error.
+const beforeRule = 14
+
+// texts lists the fields of text in the order in which they are written.
+func texts(r *Record) [19]textOf {
+	return [...]textOf{
+		{"request_id", &r.RequestID}, {"node", &r.Node}, {"via", &r.Via}, {"identity", &r.Identity}, {"access_id", &r.AccessID},
+		{"key_id", &r.KeyID}, {"auth_method", &r.Method}, {"client_addr", &r.ClientAddr}, {"proxy_addr", &r.ProxyAddr},
+		{"user_agent", &r.UserAgent}, {"op", &r.Op}, {"path", &r.Path}, {"mount", &r.Mount}, {"target", &r.Target},
+		{"error", &r.Error}, {"lease_id", &r.LeaseID}, {"principal", &r.Principal}, {"detail", &r.Detail}, {"event", &r.Event},
+	}
 }
 
 func appendRule(b []byte, r *policy.Rule) []byte {

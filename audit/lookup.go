@@ -3,7 +3,6 @@ package audit
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -84,7 +83,7 @@ func (r *lookup) record(seq uint64) (*Record, error) {
 		return nil, nil
 	}
 	var rec Record
-	if err := json.Unmarshal(r.recs[seq-r.first], &rec); err != nil {
+	if err := Decode(r.recs[seq-r.first], &rec); err != nil {
 		return nil, fmt.Errorf("audit record %d: %w", seq, err)
 	}
 	return &rec, nil

@@ -2,7 +2,6 @@ package audit
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -198,7 +197,7 @@ func (s *search) record(rec []byte) error {
 		return nil
 	}
 	var r Record
-	if err := json.Unmarshal(rec, &r); err != nil {
+	if err := Decode(rec, &r); err != nil {
 		return fmt.Errorf("audit record %d: %w", seq, err)
 	}
 	if !s.match.record(&r) {

@@ -6,10 +6,10 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/bailiff-secrets/bailiff/audit"
 )
@@ -84,8 +84,8 @@ func (x *Index) forget() {
 // add puts one record into the haul.
 func (x *Index) add(ctx context.Context, tx *sql.Tx, h *haul, e audit.Entry) error {
 	var r audit.Record
-	if err := json.Unmarshal(e.Bytes, &r); err != nil {
-		return fmt.Errorf("audit record %d: %w", e.Seq, err)
+	if err := audit.Decode(e.Bytes, &r); err != nil {
+		return fmt.Errorf("record %d: %w", e.Seq, err)
 	}
 	seq, at := int64(e.Seq), e.Time.UnixNano()
 	h.last, h.hash = e.Seq, sha256.Sum256(e.Bytes)
@@ -146,14 +146,10 @@ func mark(kind, id string) int64 {
 // write puts a haul into the database, in the order of the tables' keys.
 func (h *haul) write(ctx context.Context, tx *sql.Tx) error {
 	for _, t := range []struct {
-		query string
+		table string
 		rows  []pair
-	}{
-		{"INSERT OR IGNORE INTO by_path VALUES (?, ?)", h.paths},
-		{"INSERT OR IGNORE INTO by_name VALUES (?, ?)", h.names},
-		{"INSERT OR IGNORE INTO by_mark VALUES (?, ?)", h.marks},
-	} {
-		if err := insert(ctx, tx, t.query, t.rows); err != nil {
+	}{{"by_path", h.paths}, {"by_name", h.names}, {"by_mark", h.marks}} {
+		if err := insert(ctx, tx, t.table, t.rows); err != nil {
 			return err
 		}
 	}
@@ -170,15 +166,34 @@ ON CONFLICT (day) DO UPDATE SET first = min(first, excluded.first), last = max(l
 	return err
 }
 
-func insert(ctx context.Context, tx *sql.Tx, query string, rows []pair) error {
+// rowsAtOnce is how many rows one statement puts in.
+const rowsAtOnce = 100
+
+// insert puts rows into a table of pairs, in the order of its key. Rows that are there already stay.
+func insert(ctx context.Context, tx *sql.Tx, table string, rows []pair) error {
 	slices.SortFunc(rows, func(a, b pair) int { return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.seq, b.seq)) })
-	stmt, err := tx.PrepareContext(ctx, query)
-	if err != nil {
-		return err
-	}
-	defer stmt.Close()
-	for _, p := range rows {
-		if _, err := stmt.ExecContext(ctx, p.key, p.seq); err != nil {
+	var stmt *sql.Stmt
+	args := make([]any, 0, 2*rowsAtOnce)
+	for part := range slices.Chunk(rows, rowsAtOnce) {
+		args = args[:0]
+		for _, p := range part {
+			args = append(args, p.key, p.seq)
+		}
+		query := "INSERT OR IGNORE INTO " + table + " VALUES (?, ?)" + strings.Repeat(", (?, ?)", len(part)-1)
+		if len(part) < rowsAtOnce {
+			if _, err := tx.ExecContext(ctx, query, args...); err != nil {
+				return err
+			}
+			continue
+		}
+		if stmt == nil {
+			var err error
+			if stmt, err = tx.PrepareContext(ctx, query); err != nil {
+				return err
+			}
+			defer stmt.Close()
+		}
+		if _, err := stmt.ExecContext(ctx, args...); err != nil {
 			return err
 		}
 	}
