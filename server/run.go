@@ -175,6 +175,8 @@ func (s *server) doors(ctx context.Context, fault func(string)) error {
 	s.estate.internal = []*gate.Mount{
 		{Path: "sys/", Type: "system", Description: "system endpoints used for control, policy and debugging", Internal: true, Backend: own,
 			Accessor: stableID("system_", "sys"), UUID: stableUUID("sys")},
+		{Path: "identity/", Type: "identity", Description: "identity store", Internal: true, Backend: own,
+			Accessor: stableID("identity_", "identity"), UUID: stableUUID("identity")},
 		tokenMount, s.keepers.mount(),
 	}
 	if err := s.estate.load(ctx); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/bailiff-secrets/bailiff/broker"
 	"github.com/bailiff-secrets/bailiff/gate"
 	"github.com/bailiff-secrets/bailiff/identity"
+	"github.com/bailiff-secrets/bailiff/internal/document"
 	"github.com/bailiff-secrets/bailiff/internal/object"
 	"github.com/bailiff-secrets/bailiff/policy"
 )
@@ -134,7 +135,7 @@ type Config struct {
 	Status func(ctx context.Context) map[string]any
 }
 
-// Backend serves the mounts sys/ and auth/token/. It keeps no state of its own and is safe for concurrent use.
+// Backend serves the mounts sys/, auth/token/ and identity/. It keeps no state of its own and is safe for concurrent use.
 type Backend struct {
 	cfg    Config
 	routes []route
@@ -150,7 +151,7 @@ func New(cfg Config) (*Backend, error) {
 		cfg.Status = func(context.Context) map[string]any { return nil }
 	}
 	b := &Backend{cfg: cfg}
-	b.routes = slices.Concat(b.table(), b.tokenRoutes(), b.policyRoutes(), b.wrapping())
+	b.routes = slices.Concat(b.table(), b.tokenRoutes(), b.identityRoutes(), b.policyRoutes(), b.wrapping())
 	return b, nil
 }
 
@@ -208,7 +209,7 @@ func (b *Backend) Changes(r *gate.Request) bool {
 	}
 	switch r.Path {
 	case wrapPath, wrapLookupPath, "sys/capabilities", "sys/capabilities-self", "sys/capabilities-accessor", "sys/leases/lookup", "sys/bailiff/plan", "sys/bailiff/revocations/preview",
-		"auth/token/lookup", "auth/token/lookup-self", "auth/token/lookup-accessor":
+		"auth/token/lookup", "auth/token/lookup-self", "auth/token/lookup-accessor", "identity/lookup/entity", "identity/lookup/group":
 		return false
 	}
 	return true
@@ -245,6 +246,8 @@ func say(err error) error {
 		return &gate.Error{Kind: gate.Forbidden, Msg: told.Msg}
 	case told != nil:
 		return &gate.Error{Kind: gate.Invalid, Msg: told.Msg}
+	case errors.Is(err, document.ErrConflict):
+		return &gate.Error{Kind: gate.Conflict, Msg: "somebody else has changed this meanwhile", Err: err}
 	case errors.Is(err, identity.ErrNoKey):
 		return &gate.Error{Kind: gate.NotFound, Msg: err.Error()}
 	}

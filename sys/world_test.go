@@ -241,6 +241,7 @@ func (w *world) write(ctx context.Context, changes ...object.Change) error {
 	mounts := []*gate.Mount{
 		{Path: "sys/", Type: "system", Description: "system endpoints used for control, policy and debugging", Internal: true, Accessor: "system_1", UUID: "u-sys", Backend: w.own},
 		{Path: "auth/token/", Type: "token", Description: "token based credentials", Internal: true, Accessor: "auth_token_1", UUID: "u-token", Backend: w.own},
+		{Path: "identity/", Type: "identity", Description: "identity store", Internal: true, Accessor: "identity_1", UUID: "u-identity", Backend: w.own},
 		{Path: "secret/", Type: "kv", Description: "key/value secret storage", Options: map[string]string{"version": "2"}, Accessor: "kv_1", UUID: "u-kv", Backend: w.own},
 	}
 	var identities []identity.Identity
