@@ -50,7 +50,7 @@ func NewServer(cfg Config) http.Handler {
 		cfg.Peers = &peer.Finder{}
 	}
 	s := &server{cfg: cfg}
-	s.routes = s.table()
+	s.routes = append(s.table(), s.policyRoutes()...)
 	return s
 }
 

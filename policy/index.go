@@ -410,3 +410,20 @@ func (l *limits) words() []string {
 	}
 	return out
 }
+
+// Rules lists the rules of a policy that grant something, or of all policies where name is empty, by policy and line.
+func (x *Index) Rules(name string) []Match {
+	var out []Match
+	for _, p := range x.list {
+		if name != "" && p.name != name {
+			continue
+		}
+		for i := range p.rules {
+			if r := &p.rules[i]; r.caps.grants() {
+				out = append(out, Match{Rule: r.Rule, Capabilities: r.caps.words()})
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b Match) int { return cmp.Or(cmp.Compare(a.Policy, b.Policy), cmp.Compare(a.Line, b.Line)) })
+	return out
+}

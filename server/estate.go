@@ -125,6 +125,9 @@ func (e *estate) apply(ctx context.Context, by, source string, want []object.Rec
 			return object.Plan{}, err
 		}
 	}
+	if err := e.keepPolicies(ctx, p.now, p.plan.Steps); err != nil {
+		return object.Plan{}, err
+	}
 	// This write makes the change durable. Killed before it nothing has changed; killed after it the next start builds from
 	// what it wrote.
 	if err := e.store.Apply(ctx, changes); err != nil {
@@ -221,6 +224,9 @@ func (e *estate) DeleteObject(ctx context.Context, by string, kind object.Kind, 
 	p := prepared{now: now, plan: object.Plan{Steps: []object.Step{{Action: object.Deleted, Kind: kind, Name: name, Version: now[i].Version}}}}
 	p.noteGone(now[i])
 	if err := e.dropped(ctx, p); err != nil {
+		return err
+	}
+	if err := e.keepPolicies(ctx, now, p.plan.Steps); err != nil {
 		return err
 	}
 	change := object.Change{Record: object.Record{Kind: kind, Name: name, UpdatedBy: by}, Expect: now[i].Version, Delete: true}

@@ -87,7 +87,7 @@ func (e *estate) build(s *set) (*live, error) {
 	}
 	l := &live{set: s, connectors: make(map[string]usc.Connector), roles: make(map[string]map[string]broker.Role), statics: make(map[string]rotation.Role)}
 	var err error
-	if l.policies, err = parsePolicies(s.policies); err != nil {
+	if l.policies, err = parsePolicies(s.policies, e.parsed()); err != nil {
 		return nil, err
 	}
 	l.policies.subjects = people{e.tokens.People()}

@@ -3,6 +3,8 @@ package server
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/bailiff-secrets/bailiff/identity"
@@ -15,7 +17,9 @@ const maxPersonal = 20_000
 // policies are the parsed policies of one live, and what was compiled of them so far. It is safe for concurrent use.
 type policies struct {
 	byName   map[string]*policy.Policy
-	subjects subjects // nil: templates know what a caller itself says
+	texts    map[string]string // of those that were written
+	subjects subjects          // nil: templates know what a caller itself says
+	index    func() *policy.Index
 
 	mu       sync.RWMutex
 	sets     map[string]*policy.Set // by the names of the policies
@@ -30,8 +34,9 @@ type subjects interface {
 	EntityVersion(entityID string) uint64
 }
 
-func parsePolicies(list []versionedPolicy) (*policies, error) {
-	out := &policies{byName: make(map[string]*policy.Policy, len(list)+2), sets: make(map[string]*policy.Set), personal: make(map[string]*policy.ACL)}
+// parsePolicies parses what old has not parsed already; nil: nothing has.
+func parsePolicies(list []versionedPolicy, old *policies) (*policies, error) {
+	out := &policies{byName: make(map[string]*policy.Policy, len(list)+2), texts: make(map[string]string, len(list)), sets: make(map[string]*policy.Set), personal: make(map[string]*policy.ACL)}
 	builtin, err := policy.Parse(identity.DefaultPolicy, 0, policy.Default)
 	if err != nil {
 		return nil, fmt.Errorf("the built-in policy: %w", err)
@@ -41,13 +46,26 @@ func parsePolicies(list []versionedPolicy) (*policies, error) {
 		return nil, fmt.Errorf("the built-in policy: %w", err)
 	}
 	for _, p := range list {
-		parsed, err := policy.Parse(p.Name, p.version, p.Rules)
+		parsed, err := old.parse(p)
 		if err != nil {
 			return nil, err
 		}
-		out.byName[p.Name] = parsed
+		out.byName[p.Name], out.texts[p.Name] = parsed, p.Rules
 	}
+	out.index = sync.OnceValue(func() *policy.Index {
+		return policy.NewIndex(slices.Collect(maps.Values(out.byName)))
+	})
 	return out, nil
+}
+
+// parse parses a policy, or finds it among those that were parsed before.
+func (p *policies) parse(v versionedPolicy) (*policy.Policy, error) {
+	if p != nil && p.texts[v.Name] == v.Rules {
+		if x := p.byName[v.Name]; x != nil && x.Version() == v.version {
+			return x, nil
+		}
+	}
+	return policy.Parse(v.Name, v.version, v.Rules)
 }
 
 // acl finds what a caller's policies come to. Where that is known already nothing is allocated.

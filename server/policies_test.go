@@ -15,7 +15,7 @@ func parsed(t *testing.T, rules map[string]string) *policies {
 	for name, text := range rules {
 		list = append(list, versionedPolicy{object.Policy{Name: name, Rules: text}, 1})
 	}
-	p, err := parsePolicies(list)
+	p, err := parsePolicies(list, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

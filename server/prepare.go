@@ -10,7 +10,6 @@ import (
 	"github.com/bailiff-secrets/bailiff/gate"
 	"github.com/bailiff-secrets/bailiff/identity"
 	"github.com/bailiff-secrets/bailiff/internal/object"
-	"github.com/bailiff-secrets/bailiff/policy"
 )
 
 // prepared is a plan with what it was made of.
@@ -127,7 +126,7 @@ func (e *estate) check(records []object.Record) (*set, error) {
 		return nil, invalid(err)
 	}
 	for _, p := range s.policies {
-		if _, err := policy.Parse(p.Name, p.version, p.Rules); err != nil {
+		if _, err := e.parsed().parse(p); err != nil {
 			return nil, invalid(err)
 		}
 	}

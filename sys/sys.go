@@ -123,6 +123,8 @@ type Config struct {
 
 	// Reconciler is nil where targets can't be compared.
 	Reconciler Reconciler
+	// Book is nil where questions about policies are not answered.
+	Book Book
 	// Holders is nil where the trail has no index.
 	Holders Holders
 	// Proofs is nil where nothing is signed for.
@@ -151,7 +153,7 @@ func New(cfg Config) (*Backend, error) {
 		cfg.Status = func(context.Context) map[string]any { return nil }
 	}
 	b := &Backend{cfg: cfg}
-	b.routes = slices.Concat(b.table(), b.tokenRoutes(), b.identityRoutes(), b.policyRoutes(), b.wrapping())
+	b.routes = slices.Concat(b.table(), b.tokenRoutes(), b.identityRoutes(), b.policyRoutes(), b.bookRoutes(), b.wrapping())
 	return b, nil
 }
 
@@ -204,7 +206,7 @@ func (b *Backend) Changes(r *gate.Request) bool {
 	case policy.Read, policy.List, policy.Help:
 		return false
 	}
-	if strings.HasPrefix(r.Path, "sys/tools/") {
+	if strings.HasPrefix(r.Path, "sys/tools/") || asksBook(r.Path) {
 		return false
 	}
 	switch r.Path {

@@ -117,7 +117,7 @@ func newWorld(t testing.TB, app string, producer broker.Producer) *world {
 	must(t, err)
 	w.own, err = sys.New(sys.Config{
 		Auth:   methods,
-		Leases: w.broker, Many: w.broker, Stuck: w.broker, Trail: w.trail, Estate: w, Mounts: w.mounts.Load, Policies: w, Identities: w, Logger: logger, Tokens: w.issued, Reconciler: w.broker, Wrapping: wraps,
+		Leases: w.broker, Many: w.broker, Stuck: w.broker, Book: w, Trail: w.trail, Estate: w, Mounts: w.mounts.Load, Policies: w, Identities: w, Logger: logger, Tokens: w.issued, Reconciler: w.broker, Wrapping: wraps,
 	})
 	must(t, err)
 	w.gate, err = gate.New(gate.Config{Authenticator: w.issued, Policies: w, Mounts: w.mounts.Load, Recorder: w, Logger: logger, Wrapper: wraps})
