@@ -355,3 +355,9 @@ func (b *Body) SetSigned(name string, to *time.Duration) {
 	}
 	*to = d
 }
+
+// Raw is a field as it was sent; nil where it isn't there.
+func (b *Body) Raw(name string) json.RawMessage {
+	v, _ := b.raw(name)
+	return v
+}

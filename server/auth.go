@@ -5,6 +5,7 @@ import (
 
 	"github.com/bailiff-secrets/bailiff/auth"
 	"github.com/bailiff-secrets/bailiff/auth/approle"
+	"github.com/bailiff-secrets/bailiff/auth/aws"
 	"github.com/bailiff-secrets/bailiff/auth/cert"
 	"github.com/bailiff-secrets/bailiff/auth/jwt"
 	"github.com/bailiff-secrets/bailiff/auth/kubernetes"
@@ -18,6 +19,7 @@ func methods(keys auth.AccessKeys) map[string]auth.Method {
 	signed := jwt.New()
 	return map[string]auth.Method{
 		"approle":    approle.New(keys),
+		"aws":        aws.New(),
 		"cert":       cert.New(),
 		"jwt":        signed,
 		"kubernetes": kubernetes.New(),
