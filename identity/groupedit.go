@@ -71,7 +71,7 @@ func (p *People) groupFor(c *GroupChange) (g Group, made bool, err error) {
 	found := false
 	if c.ID != "" {
 		if g, found = p.Group(c.ID); !found {
-			return g, false, said("invalid group ID %q", c.ID)
+			return g, false, said("invalid group ID")
 		}
 	}
 	if c.Name != "" {

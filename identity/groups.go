@@ -148,7 +148,7 @@ func (p *People) Rights(id string) (policies, groups []string) {
 func (p *People) rights(entity string, own []string) (policies, groups []string) {
 	direct, inherited := p.GroupsOf(entity)
 	groups = append(direct, inherited...)
-	policies = slices.Clone(own)
+	policies = lower(own)
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	for _, id := range groups {

@@ -57,7 +57,8 @@ func (p *People) PutEntity(ctx context.Context, c EntityChange) (e Entity, made 
 		e.Name = c.Name
 	}
 	if c.Policies != nil {
-		e.Policies = unique(*c.Policies)
+		e.Policies = compact(*c.Policies)
+		slices.Sort(e.Policies)
 	}
 	if slices.Contains(e.Policies, rootPolicy) {
 		return e, false, said("policies cannot contain root")

@@ -116,7 +116,7 @@ func (r *loose) pairs(name string) map[string]string {
 	for _, pair := range r.list(name) {
 		k, v, ok := cut(pair)
 		if !ok {
-			r.fail("failed to parse metadata: invalid key/value pair %q: format must be key=value", pair)
+			r.fail("Field validation failed: error converting input %s for field %q: invalid key pair %q", pair, name, pair)
 			return nil
 		}
 		out[k] = v
@@ -126,7 +126,7 @@ func (r *loose) pairs(name string) map[string]string {
 
 func (b *Backend) entityByID(_ context.Context, c *call) (*gate.Response, error) {
 	e, found := b.people().Entity(c.args["id"])
-	if !found {
+	if !found || e.ID != c.args["id"] { // it was merged into another
 		return missing(), nil
 	}
 	return b.entityData(&e), nil
@@ -145,11 +145,11 @@ func (b *Backend) entityData(e *identity.Entity) *gate.Response {
 	direct, inherited := b.people().GroupsOf(e.ID)
 	aliases := []any{}
 	for _, a := range b.people().AliasesOf(e.ID) {
-		aliases = append(aliases, b.aliasData(&a, "entity"))
+		aliases = append(aliases, b.aliasData(&a, inEntity))
 	}
 	return ok(map[string]any{
 		"id": e.ID, "name": e.Name, "metadata": metadata(e.Metadata), "merged_entity_ids": listOrNil(e.Merged), "policies": filled(e.Policies), "disabled": e.Disabled,
-		"namespace_id": "root", "creation_time": stamp(e.Created), "last_update_time": stamp(e.Updated), "aliases": aliases, "mfa_secrets": map[string]any{},
+		"namespace_id": "root", "creation_time": stamp(e.Created), "last_update_time": stamp(e.Updated), "aliases": aliases,
 		"direct_group_ids": filled(direct), "inherited_group_ids": filled(inherited), "group_ids": append(filled(direct), inherited...),
 	})
 }
@@ -171,19 +171,38 @@ func listOrNil(list []string) any {
 	return list
 }
 
-// aliasData is what Vault shows of an alias: in an entity, in a group, or alone.
-func (b *Backend) aliasData(a *identity.Alias, in string) map[string]any {
+// shownIn says where an alias is shown: in what it is of, or alone.
+type shownIn int
+
+const (
+	inEntity shownIn = iota
+	inGroup
+	ofEntity
+	ofGroup
+)
+
+// custom is what people have set, never null.
+func custom(a *identity.Alias) map[string]string {
+	if a.Custom == nil {
+		return map[string]string{}
+	}
+	return a.Custom
+}
+
+// aliasData is what Vault shows of an alias.
+func (b *Backend) aliasData(a *identity.Alias, in shownIn) map[string]any {
 	data := map[string]any{
 		"id": a.ID, "canonical_id": a.Of, "mount_accessor": a.Accessor, "metadata": metadata(a.Metadata), "name": a.Name,
 		"merged_from_canonical_ids": listOrNil(a.Merged), "creation_time": stamp(a.Created), "last_update_time": stamp(a.Updated),
 	}
-	if in != "group" {
-		data["local"], data["custom_metadata"] = false, a.Custom
-		if a.Custom == nil {
-			data["custom_metadata"] = map[string]string{}
-		}
+	switch in {
+	case inGroup:
+	case ofGroup:
+		data["local"], data["custom_metadata"], data["namespace_id"] = false, nil, "root"
+	default:
+		data["local"], data["custom_metadata"] = false, custom(a)
 	}
-	if in == "" {
+	if in == ofEntity {
 		data["namespace_id"] = "root"
 	}
 	if path, kind, found := b.mountOf(a.Accessor); found {
@@ -289,10 +308,13 @@ func (b *Backend) aliasShort(a *identity.Alias) map[string]any {
 	return one
 }
 
-// infoList is Vault's answer to a list that says something of each; of nothing it is that nothing is there.
+// infoList is Vault's answer to a list that says something of each, by its id; of nothing it is that nothing is there.
 func infoList(keys []string, info map[string]any) *gate.Response {
 	if len(keys) == 0 {
 		return missing()
+	}
+	if info[keys[0]] == nil {
+		return ok(map[string]any{"keys": keys})
 	}
 	return ok(map[string]any{"keys": keys, "key_info": info})
 }
@@ -343,7 +365,7 @@ func (b *Backend) aliasByID(_ context.Context, c *call) (*gate.Response, error) 
 	if !found {
 		return missing(), nil
 	}
-	return ok(b.aliasData(&a, "")), nil
+	return ok(b.aliasData(&a, ofEntity)), nil
 }
 
 func (b *Backend) deleteAlias(ctx context.Context, c *call) (*gate.Response, error) {
@@ -357,10 +379,7 @@ func (b *Backend) aliasList(context.Context, *call) (*gate.Response, error) {
 		if a, found := b.people().Alias(id); found {
 			one := b.aliasShort(&a)
 			delete(one, "id")
-			one["canonical_id"], one["custom_metadata"], one["local"] = a.Of, a.Custom, false
-			if a.Custom == nil {
-				one["custom_metadata"] = map[string]string{}
-			}
+			one["canonical_id"], one["custom_metadata"], one["local"] = a.Of, custom(&a), false
 			keys, info[id] = append(keys, id), one
 		}
 	}

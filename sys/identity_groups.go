@@ -62,21 +62,13 @@ func (b *Backend) groupByName(_ context.Context, c *call) (*gate.Response, error
 func (b *Backend) groupData(g *identity.Group) *gate.Response {
 	alias := map[string]any{}
 	if a, found := b.people().GroupAliasOf(g.ID); found {
-		alias = b.aliasData(&a, "group")
+		alias = b.aliasData(&a, inGroup)
 	}
 	return ok(map[string]any{
-		"id": g.ID, "name": g.Name, "policies": listOrNil(g.Policies), "member_entity_ids": listOrEmpty(b.members(g), g), "parent_group_ids": listOrNil(b.people().ParentsOf(g.ID)),
+		"id": g.ID, "name": g.Name, "policies": listOrNil(g.Policies), "member_entity_ids": listOrNil(b.members(g)), "parent_group_ids": listOrNil(b.people().ParentsOf(g.ID)),
 		"metadata": metadata(g.Metadata), "creation_time": stamp(g.Created), "last_update_time": stamp(g.Updated), "modify_index": 1, "type": g.Type(),
 		"namespace_id": "root", "alias": alias, "member_group_ids": listOrNil(g.Groups),
 	})
-}
-
-// listOrEmpty is null for a group that never had members.
-func listOrEmpty(members []string, g *identity.Group) any {
-	if len(members) == 0 && g.Entities == nil {
-		return []string{}
-	}
-	return filled(members)
 }
 
 func (b *Backend) members(g *identity.Group) []string {
@@ -147,7 +139,7 @@ func (b *Backend) groupAliasByID(_ context.Context, c *call) (*gate.Response, er
 	if !found {
 		return missing(), nil
 	}
-	return ok(b.aliasData(&a, "")), nil
+	return ok(b.aliasData(&a, ofGroup)), nil
 }
 
 func (b *Backend) deleteGroupAlias(ctx context.Context, c *call) (*gate.Response, error) {
@@ -161,7 +153,7 @@ func (b *Backend) groupAliasList(context.Context, *call) (*gate.Response, error)
 		if a, found := b.people().GroupAlias(id); found {
 			one := b.aliasShort(&a)
 			delete(one, "id")
-			one["canonical_id"] = a.Of
+			one["canonical_id"], one["custom_metadata"], one["local"] = a.Of, nil, false
 			keys, info[id] = append(keys, id), one
 		}
 	}

@@ -185,7 +185,7 @@ func TestLeasesThatCantBeEnded(t *testing.T) {
 	if got := w.ask("root", "read sys/leases/count?type=irrevocable", ""); got != `ok {"counts":{"database_1":1},"lease_count":1}` {
 		t.Errorf("got %s", got)
 	}
-	if got := w.data("root", "read sys/bailiff/status", ""); got["stuck_leases"] != 1.0 || got["mounts"] != 4.0 || got["objects"].(map[string]any)["role"] != 2.0 {
+	if got := w.data("root", "read sys/bailiff/status", ""); got["stuck_leases"] != 1.0 || got["mounts"] != 5.0 || got["objects"].(map[string]any)["role"] != 2.0 {
 		t.Errorf("status: got %v", got)
 	}
 	got := w.data("root", "read sys/bailiff/leases/database/creds/ro/x1", "")

@@ -149,13 +149,13 @@ func TestAnswers(t *testing.T) {
 
 func TestMountsAreShownToThoseWhoMayUseThem(t *testing.T) {
 	w := newWorld(t, app, nil)
-	for who, want := range map[string]string{"root": "database/ secret/ sys/", "ci": "secret/ sys/", "nobody": "sys/"} {
+	for who, want := range map[string]string{"root": "database/ identity/ secret/ sys/", "ci": "identity/ secret/ sys/", "nobody": "identity/ sys/"} {
 		shown := w.data(who, "read sys/internal/ui/mounts", "")["secret"].(map[string]any)
 		if got := keysOf(shown); got != want {
 			t.Errorf("%s: got %s, want %s", who, got, want)
 		}
 	}
-	if got := keysOf(w.data("root", "read sys/mounts", "")); got != "database/ secret/ sys/" {
+	if got := keysOf(w.data("root", "read sys/mounts", "")); got != "database/ identity/ secret/ sys/" {
 		t.Errorf("sys/mounts: got %s", got)
 	}
 }
