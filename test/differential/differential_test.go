@@ -122,14 +122,13 @@ func sides(t *testing.T) (vault, bailiff *side) {
 		"PG_ADDR=postgres://"+pg.Addr+"/postgres?sslmode=disable", "PG_PASSWORD="+pg.AdminPassword); err != nil {
 		t.Fatal(err)
 	}
-	for name, rules := range map[string]string{"everything": everythingRules, "few": fewRules} {
+	for name, rules := range map[string]string{"admin": everythingRules, "everything": everythingRules, "few": fewRules} {
 		vault.must(t, fmt.Sprintf(`PUT sys/policies/acl/%s {"policy":%q}`, name, rules))
-		vault.must(t, fmt.Sprintf("POST auth/token/create {\"policies\":[%q],\"no_parent\":true}\n> %s = auth.client_token", name, name))
-		token, err := b.NewIdentity(t.Context(), name, name)
-		if err != nil {
-			t.Fatal(err)
+	}
+	for _, name := range []string{"everything", "few"} {
+		for _, s := range []*side{vault, bailiff} {
+			s.must(t, fmt.Sprintf("POST auth/token/create {\"policies\":[%q],\"no_parent\":true}\n> %s = auth.client_token", name, name))
 		}
-		bailiff.vars[name] = token
 	}
 	for _, s := range []*side{vault, bailiff} {
 		s.vars["pg"], s.vars["pg-user"], s.vars["pg-password"] = pg.Addr, pg.AdminUser, pg.AdminPassword
@@ -193,6 +192,9 @@ func TestNothingTellsThemApart(t *testing.T) {
 	}
 }
 
+// notYet is the difference of what is not served yet.
+const notYet = "not-yet"
+
 // judge says what is different and not allowed, and what is allowed and not different.
 func judge(t *testing.T, pg *page, p *step, vault, bailiff seen) {
 	t.Helper()
@@ -203,6 +205,9 @@ func judge(t *testing.T, pg *page, p *step, vault, bailiff seen) {
 			if slices.ContainsFunc(pg.differences[name], func(pattern string) bool { return covers(pattern, field) }) {
 				used[name], allowed = true, true
 			}
+		}
+		if used[notYet] {
+			t.Logf("%s: %s: %s: not yet the same: Vault %s, Bailiff %s", p.place, p, field, show(vault, field), show(bailiff, field))
 		}
 		if !allowed {
 			t.Errorf("%s: %s: %s: Vault %s, Bailiff %s", p.place, p, field, show(vault, field), show(bailiff, field))

@@ -27,12 +27,14 @@ func official(ctx context.Context) error {
 		return err
 	}
 	fmt.Println("logged in")
+	alive := make(chan error, 1)
+	go func() { alive <- watch(ctx, c, "token", login) }()
 	for _, do := range []func(context.Context, *api.Client) error{secrets, wrapping, lease} {
 		if err := do(ctx, c); err != nil {
 			return err
 		}
 	}
-	if err := watch(ctx, c, "token", login); err != nil {
+	if err := <-alive; err != nil {
 		return err
 	}
 	for ctx.Err() == nil { // it is over a moment after the last renewal
