@@ -47,6 +47,8 @@ func (b *Backend) serveMounts(ctx context.Context, r *gate.Request, body *Body, 
 		return b.writeTuning(ctx, body, path)
 	case tune:
 		return nil, &gate.Error{Kind: gate.Unsupported, Msg: "unsupported operation"}
+	case r.Op == policy.Delete && path == "token":
+		return nil, Invalid("token credential backend cannot be disabled")
 	case r.Op == policy.Delete:
 		if err := b.disable(ctx, path+"/"); err != nil {
 			return nil, err

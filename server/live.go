@@ -131,6 +131,7 @@ func (e *estate) mount(m object.Mount) (*gate.Mount, error) {
 	if m.Type == "broker" {
 		if g.Type == "" {
 			g.Type = "database"
+			g.Accessor = stableID("database_", m.Path)
 		}
 		g.Backend = e.engine
 		return g, nil

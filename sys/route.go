@@ -35,12 +35,14 @@ func (b *Backend) table() []route {
 		{read, "sys/internal/ui/mounts/{path...}", b.uiMount},
 		{read, "sys/internal/ui/resultant-acl", b.resultantACL},
 		{read, "sys/mounts", b.mounts},
+		{"", "sys/mounts/auth/{path...}", b.auth}, // vault auth tune
 		{read, "sys/mounts/{path...}", b.mountOrTune},
 		{update, "sys/mounts/{path...}", b.tune},
 		{"", "sys/mounts/{path...}", notHere("mounts are declared in files: see bailiff apply")},
 		{"", "sys/auth", b.auth},
 		{"", "sys/auth/{path...}", b.auth},
 		{update, "sys/locked-users/{accessor}/unlock/{name...}", b.unlock},
+		{list, "sys/version-history", b.versions},
 		{read, "sys/audit", b.auditDevices},
 		{"", "sys/audit/{path...}", notHere("the audit trail is always on and is not switched: see bailiff audit query")},
 

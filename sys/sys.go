@@ -133,14 +133,17 @@ type Config struct {
 	Wrapping Wrapping
 	// Recovery is nil where nothing is ever held.
 	Recovery Recovery
+	// Version is what clients see as Vault's; default 1.13.0.
+	Version string
 	// Status adds to the answer of sys/bailiff/status.
 	Status func(ctx context.Context) map[string]any
 }
 
 // Backend serves the mounts sys/, auth/token/ and identity/. It keeps no state of its own and is safe for concurrent use.
 type Backend struct {
-	cfg    Config
-	routes []route
+	cfg     Config
+	routes  []route
+	started time.Time
 }
 
 // New makes a Backend.
@@ -149,10 +152,13 @@ func New(cfg Config) (*Backend, error) {
 		cfg.Trail == nil || cfg.Estate == nil || cfg.Mounts == nil || cfg.Policies == nil || cfg.Identities == nil || cfg.Auth == nil || cfg.Tokens == nil || cfg.Logger == nil {
 		return nil, errors.New("sys: a part is missing from the configuration")
 	}
+	if cfg.Version == "" {
+		cfg.Version = "1.13.0"
+	}
 	if cfg.Status == nil {
 		cfg.Status = func(context.Context) map[string]any { return nil }
 	}
-	b := &Backend{cfg: cfg}
+	b := &Backend{cfg: cfg, started: time.Now()}
 	b.routes = slices.Concat(b.table(), b.tokenRoutes(), b.identityRoutes(), b.policyRoutes(), b.bookRoutes(), b.wrapping())
 	return b, nil
 }
