@@ -147,7 +147,7 @@ func (p *People) Rights(id string) (policies, groups []string) {
 // rights are an entity's own policies and those of its groups, and the ids of these, sorted.
 func (p *People) rights(entity string, own []string) (policies, groups []string) {
 	direct, inherited := p.GroupsOf(entity)
-	groups = append(direct, inherited...)
+	groups = slices.Concat(direct, inherited)
 	policies = lower(own)
 	p.mu.RLock()
 	defer p.mu.RUnlock()

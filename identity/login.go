@@ -100,7 +100,7 @@ func (p *People) loginDeclared(spec *LoginSpec) *Entity {
 
 // look reads an alias and its entity again, for what another server has written.
 func (p *People) look(ctx context.Context, key string) error {
-	if _, err := p.mirror.refresh(ctx, spaceAlias, key); err != nil {
+	if err := p.mirror.refresh(ctx, spaceAlias, key); err != nil {
 		if errors.Is(err, document.ErrNotFound) {
 			return nil
 		}
@@ -112,7 +112,7 @@ func (p *People) look(ctx context.Context, key string) error {
 	if k == nil {
 		return nil
 	}
-	_, err := p.mirror.refresh(ctx, spaceEntity, k.value.Of)
+	err := p.mirror.refresh(ctx, spaceEntity, k.value.Of)
 	if errors.Is(err, document.ErrNotFound) {
 		return nil
 	}
@@ -219,7 +219,7 @@ func (p *People) seen(ctx context.Context, e Entity, a Alias, spec *LoginSpec) (
 	}
 	if err := p.write(ctx, changes...); err != nil {
 		if errors.Is(err, document.ErrConflict) {
-			_, again := p.mirror.refresh(ctx, spaceEntity, e.ID)
+			again := p.mirror.refresh(ctx, spaceEntity, e.ID)
 			if again != nil && !errors.Is(again, document.ErrNotFound) {
 				return e, again
 			}

@@ -154,21 +154,21 @@ func (m *mirror) write(ctx context.Context, changes ...*document.Change) error {
 
 // refresh reads one document again, for what another server has changed; document.ErrNotFound where there is none any
 // more.
-func (m *mirror) refresh(ctx context.Context, space, key string) (document.Document, error) {
+func (m *mirror) refresh(ctx context.Context, space, key string) error {
 	seq, err := m.store.DocumentSeq(ctx)
 	if err != nil {
-		return document.Document{}, err
+		return err
 	}
 	d, err := m.store.Document(ctx, space, key)
-	if err == nil {
-		return d, m.takeOne(&d)
-	}
-	if !errors.Is(err, document.ErrNotFound) {
-		return d, err
+	switch {
+	case err == nil:
+		return m.takeOne(&d)
+	case !errors.Is(err, document.ErrNotFound):
+		return err
 	}
 	gone := document.Document{Space: space, Key: key, Seq: seq, Deleted: true}
 	if takeErr := m.takeOne(&gone); takeErr != nil {
-		return gone, takeErr
+		return takeErr
 	}
-	return gone, err
+	return err
 }

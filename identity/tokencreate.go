@@ -396,7 +396,7 @@ func (t *Tokens) parentStands(ctx context.Context, rec *tokenRecord) error {
 	if x == nil {
 		return gone
 	}
-	_, err := t.mirror.refresh(ctx, spaceToken, x.hash.key())
+	err := t.mirror.refresh(ctx, spaceToken, x.hash.key())
 	if errors.Is(err, document.ErrNotFound) || err == nil && !x.state.Load().Ended.IsZero() {
 		return gone
 	}

@@ -112,7 +112,7 @@ func (t *Tokens) end(ctx context.Context, x *token) error {
 	}
 	err = t.mirror.write(ctx, removal(spaceToken, x.hash.key(), s.version))
 	if errors.Is(err, document.ErrConflict) {
-		_, err = t.mirror.refresh(ctx, spaceToken, x.hash.key())
+		err = t.mirror.refresh(ctx, spaceToken, x.hash.key())
 		if errors.Is(err, document.ErrNotFound) {
 			return nil
 		}

@@ -111,7 +111,7 @@ func (t *Tokens) PutRole(ctx context.Context, name string, edit func(r *TokenRol
 		if err = t.mirror.write(ctx, c); !errors.Is(err, document.ErrConflict) {
 			return err
 		}
-		if _, err := t.mirror.refresh(ctx, spaceRole, longKey(name)); err != nil && !errors.Is(err, document.ErrNotFound) {
+		if err := t.mirror.refresh(ctx, spaceRole, longKey(name)); err != nil && !errors.Is(err, document.ErrNotFound) {
 			return err
 		}
 	}
@@ -130,7 +130,7 @@ func (t *Tokens) DeleteRole(ctx context.Context, name string) error {
 		if !errors.Is(err, document.ErrConflict) {
 			return err
 		}
-		if _, err := t.mirror.refresh(ctx, spaceRole, longKey(name)); err != nil && !errors.Is(err, document.ErrNotFound) {
+		if err := t.mirror.refresh(ctx, spaceRole, longKey(name)); err != nil && !errors.Is(err, document.ErrNotFound) {
 			return err
 		}
 	}

@@ -267,7 +267,7 @@ func (t *Tokens) update(ctx context.Context, x *token, edit func(r *tokenRecord)
 		if !errors.Is(err, document.ErrConflict) {
 			return s, err
 		}
-		if _, err := t.mirror.refresh(ctx, spaceToken, x.hash.key()); err != nil {
+		if err := t.mirror.refresh(ctx, spaceToken, x.hash.key()); err != nil {
 			return s, err
 		}
 	}

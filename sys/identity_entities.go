@@ -339,7 +339,7 @@ func (b *Backend) putAlias(ctx context.Context, c *call) (*gate.Response, error)
 		return nil, invalid("'id' or 'mount_accessor' and 'name' must be provided")
 	}
 	if change.Accessor != "" {
-		found := false
+		var found bool
 		if change.Path, change.Type, found = b.mountOf(change.Accessor); !found {
 			return nil, invalid("invalid mount accessor %q", change.Accessor)
 		}

@@ -119,7 +119,7 @@ func (b *Backend) putGroupAlias(ctx context.Context, c *call) (*gate.Response, e
 	}
 	r := loose{fields: f}
 	change := identity.AliasChange{ID: first(c.args["id"], r.text("id")), Name: r.text("name"), Accessor: r.text("mount_accessor"), Of: r.text("canonical_id")}
-	found := false
+	var found bool
 	switch change.Path, change.Type, found = b.mountOf(change.Accessor); {
 	case r.err != nil:
 		return nil, r.err
