@@ -63,7 +63,7 @@ func listen(ctx context.Context, address string, cert *certificate, connections 
 		return nil, fmt.Errorf("listen: %w", err)
 	}
 	if connections > 0 {
-		ln = h1.Limit(ln, connections) // beneath TLS, which HTTP/2 wants to see
+		ln = watching{h1.Limit(ln, connections)} // beneath TLS, which HTTP/2 wants to see
 	}
 	if proxies != nil {
 		ln = peer.Listen(ln, proxies)

@@ -69,6 +69,8 @@ type server struct {
 	keepers   keepers
 	peers     *peer.Finder
 
+	unreadable *unreadable
+
 	version   string
 	started   time.Time
 	clusterID string // in the form of a UUID; stays the same for this store
@@ -192,6 +194,7 @@ func (s *server) doors(ctx context.Context, fault func(string)) error {
 	if err != nil {
 		return err
 	}
+	s.unreadable = &unreadable{gate: g, peers: s.peers}
 	connectors := usc.New(usc.Config{Gate: g, Connectors: s.estate.connector})
 	vault, err := hvp.New(hvp.Config{Gate: g, Info: s.info, MaxBody: s.cfg.Limits.MaxBody, Logger: s.logger, Peers: s.peers})
 	if err != nil {
@@ -305,14 +308,17 @@ func (s *server) serve(ctx context.Context, opts Options, l listeners, ready fun
 func (s *server) httpServer() *h1.Server {
 	l := s.cfg.Limits
 	return h1.New(&http.Server{
-		Handler:           s.front,
+		Handler:           seen(s.front),
 		ReadHeaderTimeout: l.ReadHeaderTimeout,
 		ReadTimeout:       l.RequestTimeout,
 		WriteTimeout:      l.RequestTimeout,
 		IdleTimeout:       l.IdleTimeout,
 		MaxHeaderBytes:    l.MaxHeaderBytes,
-		ConnContext:       peer.ConnContext,
-		ErrorLog:          slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
+		ConnContext:       s.unreadable.connContext,
+		ConnState:         s.unreadable.connState,
+
+		DisableGeneralOptionsHandler: true, // doors answer everything
+		ErrorLog:                     slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
 	}, "/v1/")
 }
 

@@ -35,7 +35,7 @@ type Finder struct {
 func (f *Finder) Of(r *http.Request) (Peer, error) {
 	ap, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
-		return Peer{}, nil // a Unix socket
+		return Peer{}, nil //nolint:nilerr // a Unix socket
 	}
 	p := Peer{Addr: ap.Addr().Unmap()}
 	if len(f.Trusted) == 0 {

@@ -103,7 +103,7 @@ func readBinary(r io.Reader, head []byte) (netip.AddrPort, error) {
 	if head[0]&0xf == 0 {
 		return netip.AddrPort{}, nil // LOCAL
 	}
-	size := 0
+	var size int
 	switch head[1] {
 	case 0x00:
 		return netip.AddrPort{}, nil // UNSPEC
