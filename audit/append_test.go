@@ -410,7 +410,7 @@ func TestMeddling(t *testing.T) {
 				if err := test.meddle(dir, segments(t, dir)[0]); err != nil {
 					t.Fatal(err)
 				}
-				time.Sleep(1100 * time.Millisecond)
+				<-time.After(1100 * time.Millisecond)
 				synctest.Wait()
 				if l.Err() == nil {
 					t.Error("err: got nil after a second")

@@ -37,16 +37,33 @@ func (b *Broker) batchSizes(target string) (n [classes]int) {
 
 // endTogether tries to end the leases of a unit with one call of the producer, and settles each by itself. What somebody
 // else works on now is done after the others.
-func (b *Broker) endTogether(ctx context.Context, u unit) result {
+func (b *Broker) endTogether(ctx context.Context, u unit) (result, func()) {
 	list, busy, unlock := b.holdAll(ctx, u.items)
-	defer unlock()
-	r := b.endBatch(ctx, u.target, list)
+	var settle func()
+	defer func() {
+		if settle == nil {
+			unlock()
+		}
+	}()
+	r, write := b.endBatch(ctx, u.target, list)
+	if len(busy) == 0 {
+		settle = func() {
+			defer unlock()
+			write()
+		}
+		return r, settle
+	}
+	write()
 	unlock()
 	for _, i := range busy {
-		one := b.finishUp(ctx, i.id, b.end(ctx, i))
+		t, settleOne := b.end(ctx, i)
+		if settleOne != nil {
+			t.err = settleOne()
+		}
+		one := b.finishUp(ctx, i.id, t)
 		r = result{verdict: max(r.verdict, one.verdict), why: r.why, ended: r.ended + one.ended}
 	}
-	return r
+	return r, nil
 }
 
 // holdAll locks the leases that nobody works on and makes them Revoking. unlock may be called twice.
@@ -60,7 +77,7 @@ func (b *Broker) holdAll(ctx context.Context, items []item) (list []*Lease, busy
 	found := make([]*Lease, len(items))
 	var g errgroup.Group
 	for i, x := range items {
-		one, ok := b.locks.tryLock(x.id)
+		one, ok := b.locks.TryLock(x.id)
 		if !ok {
 			busy = append(busy, x)
 			continue
@@ -85,33 +102,37 @@ func (b *Broker) holdAll(ctx context.Context, items []item) (list []*Lease, busy
 	return list, busy, unlock
 }
 
-// endBatch ends leases that are held and Revoking.
-func (b *Broker) endBatch(ctx context.Context, target string, list []*Lease) result {
+// endBatch ends leases that are held and Revoking. write settles each.
+func (b *Broker) endBatch(ctx context.Context, target string, list []*Lease) (all result, write func()) {
 	if len(list) == 0 {
-		return result{}
+		return result{}, func() {}
 	}
 	b.cfg.Fault("revoke-before") // a crash here leaves revoking leases that are due
 	began := now()
 	told, answers := b.revokeBatchOnTarget(ctx, target, list)
 	b.cfg.Fault("revoke-done") // a crash here leaves the same: they are revoked once more, which finds nothing
-	results := make([]result, len(list))
-	var g errgroup.Group
-	for i, l := range list {
-		g.Go(func() error {
-			results[i] = b.finishUp(ctx, l.ID, b.settle(ctx, l, began, told[i], answers[i]))
-			return nil
-		})
-	}
-	_ = g.Wait() // no function returns an error
-	var all result
-	for _, r := range results {
+	for _, answer := range answers {
+		r := tried{asked: answer == nil || ctx.Err() == nil, answer: answer}.result(ctx)
 		all.ended += r.ended
 		all.verdict = max(all.verdict, r.verdict)
 		if r.why != "" {
 			all.why = r.why
 		}
 	}
-	return all
+	return all, func() {
+		var g errgroup.Group
+		for i, l := range list { // writes at a time share a commit
+			g.Go(func() error {
+				t := tried{asked: true, answer: answers[i], err: errNotDue}
+				if !b.cutOff(ctx, l, answers[i]) {
+					t.err = b.settle(ctx, l, began, told[i], answers[i])
+				}
+				b.finishUp(ctx, l.ID, t)
+				return nil
+			})
+		}
+		_ = g.Wait() // no function returns an error
+	}
 }
 
 // revokeBatchOnTarget asks the producer to end the credentials of all in list. Both results have as many entries.

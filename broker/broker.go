@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/bailiff-secrets/bailiff/gate"
+	"github.com/bailiff-secrets/bailiff/internal/keyed"
 )
 
 // Config is what a Broker needs. The zero value of an optional field is its default.
@@ -136,7 +137,7 @@ func setDurations(list []durationDefault) error {
 type Broker struct {
 	cfg   Config
 	log   *slog.Logger
-	locks keyed // one at a time for what reads a lease and writes it back
+	locks keyed.Locks // one at a time for what reads a lease and writes it back
 
 	lanes   *lanes
 	many    *openMany
@@ -151,7 +152,7 @@ type Broker struct {
 	alarm   alarm
 	counts  counters
 	stats   series
-	sweeps  keyed // one Reconcile at a time for a target
+	sweeps  keyed.Locks // one Reconcile at a time for a target
 	reports reports
 }
 
@@ -161,8 +162,6 @@ func New(cfg Config) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{cfg: cfg, log: cfg.Logger}
-	b.locks.held = make(map[string]chan struct{})
-	b.sweeps.held = make(map[string]chan struct{})
 	b.waiters.byID = make(map[string][]chan error)
 	b.alarm.ring = make(chan struct{}, 1)
 	b.counts.byTarget = make(map[string]*Counts)
@@ -310,52 +309,5 @@ func (w *waiters) tell(id string, err error) {
 	w.mu.Unlock()
 	for _, c := range list {
 		c <- err
-	}
-}
-
-// keyed is a lock for each lease that is being read and written back.
-type keyed struct {
-	mu   sync.Mutex
-	held map[string]chan struct{}
-}
-
-// lock waits for the lease id, or for ctx to end.
-func (k *keyed) lock(ctx context.Context, id string) (unlock func(), err error) {
-	for {
-		k.mu.Lock()
-		c, busy := k.held[id]
-		if !busy {
-			unlock := k.take(id)
-			k.mu.Unlock()
-			return unlock, nil
-		}
-		k.mu.Unlock()
-		select {
-		case <-c:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
-// tryLock is lock without waiting.
-func (k *keyed) tryLock(id string) (unlock func(), ok bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if _, busy := k.held[id]; busy {
-		return nil, false
-	}
-	return k.take(id), true
-}
-
-// take holds id. The caller holds k.mu.
-func (k *keyed) take(id string) (unlock func()) {
-	c := make(chan struct{})
-	k.held[id] = c
-	return func() {
-		k.mu.Lock()
-		delete(k.held, id)
-		k.mu.Unlock()
-		close(c)
 	}
 }

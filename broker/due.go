@@ -21,7 +21,7 @@ func (b *Broker) round(ctx context.Context) (wait time.Duration, err error) {
 		return b.cfg.Poll, err
 	}
 	b.learn(ctx, w.due)
-	o := offers{sizes: make(map[string][classes]int), shut: make(map[string][]item)}
+	o := offers{at: t, sizes: make(map[string][classes]int), shut: make(map[string][]item)}
 	for _, l := range w.due {
 		if l.NextAt.After(t) {
 			w.wait = min(w.wait, max(l.NextAt.Sub(t), leastPoll+time.Duration(len(w.due))*20*time.Microsecond))
@@ -101,6 +101,7 @@ type offers struct {
 	sizes map[string][classes]int // of batches, by target
 	over  []item                  // their lanes are full
 	shut  map[string][]item       // their targets don't answer
+	at    time.Time               // when they were read
 	moved int                     // that the next look will not find where they are
 }
 
@@ -123,7 +124,10 @@ func (b *Broker) offer(l *Lease, until time.Time, o *offers) {
 	case l.State == Revoking && l.Attempt == 0:
 		c = marked
 	}
-	i := item{id: l.ID, until: until}
+	i := item{id: l.ID, until: until, lease: l, seen: o.at}
+	if b.alone() && (l.State == Revoking || l.State == Stuck) { // it may have been ended since; no write would tell in time
+		i.lease = nil
+	}
 	switch b.lanes.offer(l.Target, c, i, sizes[c]) {
 	case queued:
 		o.moved++
@@ -172,7 +176,7 @@ var errInWork = errors.New("the lease is in work")
 // update reads a lease, lets change alter it and writes it back, with nobody else doing the same meanwhile. change
 // returns false to leave it. It does not wait for a lease that is in work: errInWork.
 func (b *Broker) update(ctx context.Context, id string, change func(*Lease) bool) error {
-	unlock, ok := b.locks.tryLock(id)
+	unlock, ok := b.locks.TryLock(id)
 	if !ok {
 		return errInWork
 	}

@@ -10,12 +10,20 @@ import (
 	"github.com/bailiff-secrets/bailiff/gate"
 )
 
-// work is what a lane's worker does with a unit: one try to end each of its leases.
-func (b *Broker) work(ctx context.Context, u unit) result {
+// work is what a lane's worker does with a unit: one try to end each of its leases. What is left is to write the result, which
+// needs no place on the target; it is nil where that is done.
+func (b *Broker) work(ctx context.Context, u unit) (result, func()) {
 	if len(u.items) > 1 {
 		return b.endTogether(ctx, u)
 	}
-	return b.finishUp(ctx, u.items[0].id, b.end(ctx, u.items[0]))
+	t, settle := b.end(ctx, u.items[0])
+	if settle == nil {
+		return b.finishUp(ctx, u.items[0].id, t), nil
+	}
+	return t.result(ctx), func() {
+		t.err = settle()
+		b.finishUp(ctx, u.items[0].id, t)
+	}
 }
 
 // finishUp tells the result of a try to those who wait for it.
@@ -62,55 +70,76 @@ func (b *Broker) pause(ctx context.Context) {
 var errNotDue = errors.New("the lease is not due")
 
 // end tries once to end a lease that is due. Every write is conditional on the state it starts from, so that it can be
-// done twice, by two processes or after a crash, and no late answer undoes it.
-func (b *Broker) end(ctx context.Context, i item) tried {
-	unlock, err := b.locks.lock(ctx, i.id)
+// done twice, by two processes or after a crash, and no late answer undoes it. Where the target was asked, settle writes what
+// it answered; until then nobody else works on the lease.
+func (b *Broker) end(ctx context.Context, i item) (t tried, settle func() error) {
+	unlock, err := b.locks.Lock(ctx, i.id)
 	if err != nil {
-		return tried{err: errNotDue}
+		return tried{err: errNotDue}, nil
 	}
-	defer unlock()
+	defer func() {
+		if settle == nil {
+			unlock()
+		}
+	}()
 	l, err := b.toEnd(ctx, i)
 	if l == nil || err != nil {
-		return tried{err: err}
+		return tried{err: err}, nil
 	}
 	b.cfg.Fault("revoke-before") // a crash here leaves a revoking lease that is due
 	began := now()
 	told, err := b.revokeOnTarget(ctx, l)
 	b.cfg.Fault("revoke-done") // a crash here leaves the same: it is revoked once more, which finds nothing
-	return b.settle(ctx, l, began, told, err)
+	if b.cutOff(ctx, l, err) {
+		return tried{err: errNotDue}, nil
+	}
+	return tried{asked: true, answer: err}, func() error {
+		defer unlock()
+		return b.settle(ctx, l, began, told, err)
+	}
+}
+
+// cutOff says that the end of Run cut a try off. The lease stays due.
+func (b *Broker) cutOff(ctx context.Context, l *Lease, answer error) bool {
+	if answer == nil || ctx.Err() == nil {
+		return false
+	}
+	if !b.alone() {
+		wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+		defer cancel()
+		l.NextAt = now()
+		_ = b.move(wctx, l) // or it is due when it is not held any more; move says why
+	}
+	return true
 }
 
 // settle writes what the target answered when it was asked at began.
-func (b *Broker) settle(ctx context.Context, l *Lease, began time.Time, told Ended, answer error) tried {
+func (b *Broker) settle(ctx context.Context, l *Lease, began time.Time, told Ended, answer error) error {
 	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	if answer != nil && ctx.Err() != nil { // Run is ending: the lease stays due
-		if !b.alone() {
-			l.NextAt = now()
-			_ = b.move(wctx, l) // or it is due when it is not held any more; move says why
-		}
-		return tried{err: errNotDue}
-	}
-	t := tried{asked: true, answer: answer}
 	if answer != nil {
-		t.err = b.settleFailure(wctx, l, answer)
-	} else {
-		t.err = b.settleSuccess(wctx, l, began, told)
+		return b.settleFailure(wctx, l, answer)
 	}
-	return t
+	return b.settleSuccess(wctx, l, began, told)
 }
 
-// toEnd reads a lease and makes it Revoking where it isn't yet, so that it can't be renewed any more. It returns nil where
-// there is nothing to end. Where other brokers share the store the lease is held by its time: a write ends the claim on it.
+// toEnd makes a lease Revoking where it isn't yet, so that it can't be renewed any more. It returns nil where there is nothing
+// to end. Where other brokers share the store the lease is held by its time: a write ends the claim on it.
 func (b *Broker) toEnd(ctx context.Context, i item) (*Lease, error) {
+	l := i.known(now())
 	for range 3 { // a write that came between is read again
-		l, err := b.cfg.Store.Lease(ctx, i.id)
+		if l == nil {
+			read, err := b.cfg.Store.Lease(ctx, i.id)
+			switch {
+			case errors.Is(err, ErrNoLease):
+				return nil, nil
+			case err != nil:
+				b.log.Error("a due lease cannot be read", "lease_id", i.id, "error", err)
+				return nil, notStored(err)
+			}
+			l = read
+		}
 		switch {
-		case errors.Is(err, ErrNoLease):
-			return nil, nil
-		case err != nil:
-			b.log.Error("a due lease cannot be read", "lease_id", i.id, "error", err)
-			return nil, notStored(err)
 		case l.State == Revoked:
 			return nil, nil
 		case l.NextAt.IsZero() || l.NextAt.After(now()):
@@ -127,7 +156,7 @@ func (b *Broker) toEnd(ctx context.Context, i item) (*Lease, error) {
 		if !b.alone() {
 			l.NextAt = now().Add(b.claimFor())
 		}
-		err = b.cfg.Store.Move(ctx, l, from)
+		err := b.cfg.Store.Move(ctx, l, from)
 		if err == nil {
 			return l, nil
 		}
@@ -135,6 +164,7 @@ func (b *Broker) toEnd(ctx context.Context, i item) (*Lease, error) {
 			b.log.Error("a due lease cannot be made revoking", "lease_id", i.id, "error", err)
 			return nil, notStored(err)
 		}
+		l = nil
 	}
 	return nil, errNotDue
 }
@@ -234,16 +264,30 @@ func (b *Broker) failed(l *Lease, cause error) (stuck bool) {
 	return l.State == Stuck && !wasStuck
 }
 
-// move writes a lease that is being revoked. Where another process has ended it meanwhile, that is as good.
+// move writes a lease that is being revoked. Where another process has ended it meanwhile, that is as good. That the
+// credential is gone stays true whatever else was written meanwhile.
 func (b *Broker) move(ctx context.Context, l *Lease) error {
 	err := b.cfg.Store.Move(ctx, l, Revoking, Stuck)
-	if errors.Is(err, ErrStale) && b.isRevoked(ctx, l.ID) {
-		return nil
+	for range 3 {
+		if !errors.Is(err, ErrStale) {
+			break
+		}
+		stored, rerr := b.cfg.Store.Lease(ctx, l.ID)
+		if rerr == nil && stored.State == Revoked {
+			return nil
+		}
+		if rerr != nil || l.State != Revoked {
+			break
+		}
+		l.Version = stored.Version
+		err = b.cfg.Store.Move(ctx, l, Revoking, Stuck)
 	}
 	if err != nil {
 		b.log.Error("the result of a revocation cannot be written; it stays due", "lease_id", l.ID, "error", err)
 		return err
 	}
-	b.alarm.at(l.NextAt)
+	if !l.NextAt.IsZero() {
+		b.alarm.at(l.NextAt)
+	}
 	return nil
 }

@@ -110,7 +110,7 @@ func (b *Broker) markAll(ctx context.Context, list []*Lease) error {
 	g.SetLimit(64) // writes at a time share a commit
 	for _, l := range list {
 		g.Go(func() error {
-			if err := b.markDurably(ctx, l); err != nil && !errors.Is(err, ErrNoLease) {
+			if _, err := b.markDurably(ctx, l); err != nil && !errors.Is(err, ErrNoLease) {
 				return err
 			}
 			return nil

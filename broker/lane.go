@@ -19,6 +19,20 @@ const (
 type item struct {
 	id    string
 	until time.Time // when the claim on it ends; zero where there is none
+	lease *Lease    // as it was read or written at seen; nil where it is to be read
+	seen  time.Time
+}
+
+// freshFor is how long a lease needn't be read again. A write that came between is noticed by the version.
+const freshFor = time.Second
+
+// known is a copy of the lease, where it was seen of late.
+func (i item) known(t time.Time) *Lease {
+	if i.lease == nil || t.Sub(i.seen) > freshFor {
+		return nil
+	}
+	l := *i.lease
+	return &l
 }
 
 // unit is one piece of work: leases of one target that one worker ends.
@@ -39,6 +53,7 @@ type lane struct {
 
 	issuing, sweeping int
 	running, asked    int // workers that revoke, and those of them that do what was asked for
+	settling          int // leases whose end is being written; they take no place
 
 	limit   limit
 	breaker breaker
@@ -48,6 +63,9 @@ type lane struct {
 	took       time.Duration // one lease, as of late
 	slot       time.Time     // when the last lease that was put off is due
 }
+
+// mostSettling is how many leases' ends may wait for the store before no more are ended.
+const mostSettling = 256
 
 // firstGuess is how long one piece of work on a target takes, until that is known.
 const firstGuess = 10 * time.Millisecond
@@ -87,7 +105,7 @@ func (x *lane) next(now time.Time) (c class, own, ok bool) {
 	for c < classes && len(x.queues[c]) == 0 {
 		c++
 	}
-	if c == classes {
+	if c == classes || x.settling >= mostSettling {
 		return c, false, false
 	}
 	switch x.breaker.may(now, c == asked) {

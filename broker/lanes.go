@@ -38,7 +38,7 @@ type laneConfig struct {
 
 // duties is what lanes call, with no lock held.
 type duties struct {
-	do      func(ctx context.Context, u unit) result                        // ends the leases of a unit
+	do      func(ctx context.Context, u unit) (result, func())              // ends the leases of a unit; the func writes that; or nil
 	refuse  func(ctx context.Context, target string, ids []item, why error) // the target does not answer: they wait for later
 	probe   func(ctx context.Context, target string)                        // it is time to find out whether it does
 	rejoice func(ctx context.Context, target string)                        // it answers again
@@ -202,19 +202,34 @@ func (l *lanes) start(x *lane, c class, t time.Time) {
 	}()
 }
 
-// work does a unit and takes it out of the lane, also when the goroutine ends in the middle of it.
+// work does a unit, gives its place back, has the result written and takes it out of the lane; also when the goroutine ends in
+// the middle of it.
 func (l *lanes) work(ctx context.Context, x *lane, u unit) {
-	began := time.Now()
-	var r result // where do does not return: unasked
-	defer func() { l.finish(ctx, x, u, began, r) }()
-	r = l.do(ctx, u)
+	settle := l.doUnit(ctx, x, u)
+	if settle == nil {
+		return
+	}
+	defer l.settled(x, u)
+	settle()
 }
 
-func (l *lanes) finish(ctx context.Context, x *lane, u unit, began time.Time, r result) {
+// doUnit does what needs a place on the target.
+func (l *lanes) doUnit(ctx context.Context, x *lane, u unit) (settle func()) {
+	began := time.Now()
+	var r result // where do does not return: unasked
+	defer func() { l.finish(ctx, x, u, began, r, settle != nil) }()
+	r, settle = l.do(ctx, u)
+	return settle
+}
+
+// finish gives the place of a unit back. What is settling stays in the lane.
+func (l *lanes) finish(ctx context.Context, x *lane, u unit, began time.Time, r result, settling bool) {
 	t := time.Now()
 	l.mu.Lock()
-	for _, i := range u.items {
-		delete(l.inWork, i.id)
+	if settling {
+		x.settling += len(u.items)
+	} else {
+		l.forget(u.items)
 	}
 	if r.ended > 0 && (r.verdict == worked || r.verdict == answered) {
 		x.took += (t.Sub(began)/time.Duration(r.ended) - x.took) / 4
@@ -227,14 +242,42 @@ func (l *lanes) finish(ctx context.Context, x *lane, u unit, began time.Time, r 
 	if u.class == asked {
 		x.asked--
 	}
-	look := x.passedOver && len(x.queues[expired]) <= l.cfg.queue/2 && len(x.queues[marked]) <= l.cfg.queue/2
-	x.passedOver = x.passedOver && !look
 	l.turned(ctx, x, change)
+	look := l.roomAgain(x)
 	l.dispatch(x)
 	l.mu.Unlock()
 	if look {
 		l.look()
 	}
+}
+
+// settled takes a unit out of the lane.
+func (l *lanes) settled(x *lane, u unit) {
+	l.mu.Lock()
+	x.settling -= len(u.items)
+	l.forget(u.items)
+	look := l.roomAgain(x)
+	l.dispatch(x)
+	l.mu.Unlock()
+	if look {
+		l.look()
+	}
+}
+
+// forget takes leases out of work. The caller holds l.mu.
+func (l *lanes) forget(items []item) {
+	for _, i := range items {
+		delete(l.inWork, i.id)
+	}
+}
+
+// roomAgain says that a lane that was passed over has room again. The caller holds l.mu.
+func (l *lanes) roomAgain(x *lane) bool {
+	if !x.passedOver || len(x.queues[expired]) > l.cfg.queue/2 || len(x.queues[marked]) > l.cfg.queue/2 {
+		return false
+	}
+	x.passedOver = false
+	return true
 }
 
 // turned does what a change of x's breaker asks for. The caller holds l.mu; ctx is Run's, or any where it doesn't run.

@@ -249,7 +249,7 @@ func (b *Broker) dismiss(ctx context.Context, id string) {
 	if err == nil && l.State == Pooled {
 		l.State, l.NextAt = Revoking, now()
 		if err = b.cfg.Store.Move(ctx, l, Pooled); err == nil {
-			b.hurry(l)
+			b.hurry(l, l)
 		}
 	}
 	if err != nil && !errors.Is(err, ErrStale) && !errors.Is(err, ErrNoLease) && ctx.Err() == nil {

@@ -71,7 +71,7 @@ func (b *Broker) Reconcile(ctx context.Context, target string, act ReconcileActi
 	if err := b.may(p, act); err != nil {
 		return r, err
 	}
-	unlock, free := b.sweeps.tryLock(target)
+	unlock, free := b.sweeps.TryLock(target)
 	if !free {
 		return r, gate.Errorf(gate.Conflict, "target %s is being reconciled already", target)
 	}

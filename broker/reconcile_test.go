@@ -162,7 +162,7 @@ func TestMissing(t *testing.T) {
 	reconciling(t, func(w *world, o *openTarget) {
 		_, l := w.issue("good")
 		synctest.Wait()
-		time.Sleep(2 * time.Millisecond)
+		<-time.After(2 * time.Millisecond)
 		o.target.set(func() { delete(o.alive, l.Principal) })
 		r := w.reconcile(broker.ReconcileReport)
 		want := []broker.Missing{{LeaseID: l.ID, Principal: l.Principal, Identity: "app"}}

@@ -24,7 +24,7 @@ func (b *Broker) Renew(ctx context.Context, id string, increment time.Duration) 
 	if _, err := b.renewable(ctx, id); err != nil { // first without the lock: a revocation at work holds it for long
 		return nil, nil, err
 	}
-	unlock, err := b.locks.lock(ctx, id)
+	unlock, err := b.locks.Lock(ctx, id)
 	if err != nil {
 		return nil, nil, &gate.Error{Kind: gate.Unavailable, Msg: "the lease is in work", Err: err}
 	}

@@ -92,11 +92,12 @@ func (b *Broker) revoke(ctx context.Context, l *Lease, sync bool) error {
 func (b *Broker) tryNow(ctx context.Context, l *Lease) (underWay bool, err error) {
 	result := b.waiters.add(l.ID) // before the write, so that no result is missed
 	defer b.waiters.remove(l.ID, result)
-	if err := b.markDurably(ctx, l); err != nil {
+	marked, err := b.markDurably(ctx, l)
+	if err != nil {
 		return false, err
 	}
-	underWay = b.hurry(l) == already
-	if b.isRevoked(ctx, l.ID) { // just before the waiter was added
+	underWay = b.hurry(l, marked) == already
+	if marked == nil && b.isRevoked(ctx, l.ID) { // just before the waiter was added
 		return underWay, nil
 	}
 	select {
@@ -117,55 +118,60 @@ func (b *Broker) isRevoked(ctx context.Context, id string) bool {
 
 // mark writes that l is to be revoked now, and hurries.
 func (b *Broker) mark(ctx context.Context, l *Lease) error {
-	if err := b.markDurably(ctx, l); err != nil {
+	marked, err := b.markDurably(ctx, l)
+	if err != nil {
 		return err
 	}
-	b.hurry(l)
+	b.hurry(l, marked)
 	return nil
 }
 
 // markDurably writes that l is to be revoked now. After it the due loop does it, also in another process. A write that came
-// between is read again.
-func (b *Broker) markDurably(ctx context.Context, l *Lease) error {
+// between is read again. It returns the lease as it was written; nil where it was being revoked, or was, already.
+func (b *Broker) markDurably(ctx context.Context, l *Lease) (marked *Lease, err error) {
 	b.hold.ask(l.ID)
 	for {
-		err := b.markOnce(ctx, l)
+		marked, err := b.markOnce(ctx, l)
 		if !errors.Is(err, ErrStale) {
 			if err != nil {
-				return notStored(err)
+				return nil, notStored(err)
 			}
-			return nil
+			return marked, nil
 		}
 		if l, err = b.find(ctx, l.ID); err != nil {
-			return err
+			return nil, err
 		}
 	}
 }
 
 // markOnce is markDurably for a lease as it was read.
-func (b *Broker) markOnce(ctx context.Context, l *Lease) error {
+func (b *Broker) markOnce(ctx context.Context, l *Lease) (*Lease, error) {
 	switch l.State {
 	case Revoked:
-		return nil
+		return nil, nil
 	case Revoking, Stuck: // only the time of the next try is to be moved; where somebody holds it, that is the next try
 		err := b.update(ctx, l.ID, func(l *Lease) bool {
 			l.NextAt = now()
 			return l.State == Revoking || l.State == Stuck
 		})
 		if errors.Is(err, errInWork) {
-			return nil
+			err = nil
 		}
-		return err
+		return nil, err
 	default:
 		marked := *l
 		marked.State, marked.NextAt = Revoking, now()
-		return b.cfg.Store.Move(ctx, &marked, l.State)
+		if err := b.cfg.Store.Move(ctx, &marked, l.State); err != nil {
+			return nil, err
+		}
+		return &marked, nil
 	}
 }
 
-// hurry puts a lease that is to be revoked into its lane; where there is no room, the due loop will.
-func (b *Broker) hurry(l *Lease) taken {
-	t := b.lanes.offer(l.Target, asked, item{id: l.ID}, 1)
+// hurry puts a lease that is to be revoked into its lane; where there is no room, the due loop will. marked is l as it was
+// just written; nil where it is to be read.
+func (b *Broker) hurry(l, marked *Lease) taken {
+	t := b.lanes.offer(l.Target, asked, item{id: l.ID, lease: marked, seen: now()}, 1)
 	if t != queued {
 		b.alarm.now()
 	}

@@ -40,7 +40,7 @@ func shareKey(o *order) string {
 // that replicas that start together get one.
 func (b *Broker) issueShared(ctx context.Context, o *order) (*gate.Response, error) {
 	o.shareKey = shareKey(o)
-	unlock, err := b.locks.lock(ctx, "share\n"+o.shareKey)
+	unlock, err := b.locks.Lock(ctx, "share\n"+o.shareKey)
 	if err != nil {
 		return nil, &gate.Error{Kind: gate.Unavailable, Msg: "the credential is being made for another caller", Err: err}
 	}
@@ -79,7 +79,7 @@ func (b *Broker) join(ctx context.Context, o *order, s share) (i issued, err err
 	if l, _, err := b.joinable(ctx, o, s); l == nil || err != nil { // first without the lock: a revocation holds it for long
 		return i, err
 	}
-	unlock, err := b.locks.lock(ctx, s.id) // so that no renewal finds that the lease has moved on
+	unlock, err := b.locks.Lock(ctx, s.id) // so that no renewal finds that the lease has moved on
 	if err != nil {
 		return i, &gate.Error{Kind: gate.Unavailable, Msg: "the lease is in work", Err: err}
 	}
@@ -148,7 +148,7 @@ func (b *Broker) Release(ctx context.Context, id string, sync bool) error {
 
 // leave counts one holder less where there are others.
 func (b *Broker) leave(ctx context.Context, id string) (left bool, err error) {
-	unlock, err := b.locks.lock(ctx, id)
+	unlock, err := b.locks.Lock(ctx, id)
 	if err != nil {
 		return false, &gate.Error{Kind: gate.Unavailable, Msg: "the lease is in work", Err: err}
 	}

@@ -51,7 +51,8 @@ func (c *cluster) end() {
 	}
 }
 
-// TestSeveralBrokersShareTheWork: each lease is revoked by one broker, once, and each broker does some.
+// TestSeveralBrokersShareTheWork: each lease is revoked by one broker, once, and each broker does its part. There is more to
+// do than one of them can, for long enough that each has looked often.
 func TestSeveralBrokersShareTheWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
@@ -63,22 +64,26 @@ func TestSeveralBrokersShareTheWork(t *testing.T) {
 				mu.Lock()
 				times[ref.LeaseID]++
 				mu.Unlock()
-				<-time.After(5 * time.Millisecond)
+				<-time.After(15 * time.Millisecond)
 				return nil
 			}
 		})
-		c.put(600, "good", func(i int, l *broker.Lease) {
-			l.ExpiresAt = time.Now().Add(time.Duration(i) * time.Millisecond).UTC().Truncate(time.Millisecond)
+		const leases = 1200
+		c.put(leases, "good", func(i int, l *broker.Lease) {
+			l.ExpiresAt = time.Now().Add(time.Duration(i) * 3 * time.Millisecond).UTC().Truncate(time.Millisecond)
 			l.NextAt = l.ExpiresAt
 		})
-		c.within(10*time.Second, "all are revoked", func() bool {
-			left, err := c.store.List(context.Background(), broker.Filter{})
-			return err == nil && len(left) == 0
+		c.within(20*time.Second, "all are revoked", func() bool {
+			done := uint64(0)
+			for _, b := range c.nodes {
+				done += b.Counts()["good"].Revoked
+			}
+			return done >= leases
 		})
 		mu.Lock()
 		defer mu.Unlock()
-		if len(times) != 600 {
-			t.Errorf("%d of 600 leases were revoked", len(times))
+		if len(times) != leases {
+			t.Errorf("%d of %d leases were revoked", len(times), leases)
 		}
 		for id, n := range times {
 			if n != 1 {
@@ -86,8 +91,8 @@ func TestSeveralBrokersShareTheWork(t *testing.T) {
 			}
 		}
 		for i, b := range c.nodes {
-			if n := b.Counts()["good"].Revoked; n == 0 {
-				t.Errorf("node %d did %d of 600", i, n)
+			if n := b.Counts()["good"].Revoked; n < leases/6 {
+				t.Errorf("node %d did %d of %d", i, n, leases)
 			}
 		}
 	})

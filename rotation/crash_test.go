@@ -18,15 +18,15 @@ type crash string
 var points = []string{"rotate-begin", "rotate-next-durable", "rotate-changed", "rotate-proven", "rotate-handed-over", "rotate-done"}
 
 // crashAt rotates with a manager that dies at point. It says if the point was reached.
-func (w *world) crashAt(point string, rotate func(*rotation.Manager) error) (died bool) {
+func (w *world) crashAt(point string, rotate func(*rotation.Manager) error, with ...func(*rotation.Config)) (died bool) {
 	w.t.Helper()
-	m := w.manager(func(c *rotation.Config) {
+	m := w.manager(append(with, func(c *rotation.Config) {
 		c.Fault = func(p string) {
 			if p == point {
 				panic(crash(p))
 			}
 		}
-	})
+	})...)
 	defer func() {
 		if p := recover(); p != nil {
 			if p != crash(point) {

@@ -17,6 +17,10 @@
 // change that the target carries out late, can only bring that same one. The one before stays beside it until the rotation
 // after, and whoever asks meanwhile is given the one of the two that the target takes.
 //
+// Where several processes share the store, one is at a rotation: it says so in the row, for twice the time that its calls of
+// the target may take, before it touches the target, and the others wait for its end. So no change of a password is carried
+// out after that of a later rotation. What a dead process was at is taken up when that time is over.
+//
 // Nothing is begun on a target that doesn't answer, so that one that is down keeps a password that is known. What fails is
 // tried again after a random time that grows from a second to a quarter of an hour, for ever.
 //

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/bailiff-secrets/bailiff/gate"
+	"github.com/bailiff-secrets/bailiff/internal/keyed"
 )
 
 // Config is what a Manager needs. The zero value of an optional field is its default.
@@ -18,6 +19,9 @@ type Config struct {
 	Recorder gate.Recorder // required; *audit.Log is one
 	Node     string        // the name of this process in the trail
 	Logger   *slog.Logger  // default: discards
+
+	// Shared says that other processes rotate the accounts of this store too: what one is at, the others leave alone.
+	Shared bool
 
 	// Observe is called at the end of each rotation that was tried, for metrics and alarms. It must not block. May be nil.
 	Observe func(Outcome)
@@ -47,7 +51,7 @@ const storeTimeout = 10 * time.Second
 type Manager struct {
 	cfg   Config
 	log   *slog.Logger
-	locks keyed
+	locks keyed.Locks   // held by whoever rotates an account
 	ring  chan struct{} // wakes the loop before its time
 
 	mu      sync.Mutex
@@ -85,7 +89,7 @@ func New(cfg Config) (*Manager, error) {
 		cfg.Batch = 500
 	}
 	return &Manager{
-		cfg: cfg, log: cfg.Logger, locks: keyed{held: map[string]chan struct{}{}}, ring: make(chan struct{}, 1),
+		cfg: cfg, log: cfg.Logger, ring: make(chan struct{}, 1),
 		changed: true, busy: map[string]bool{},
 	}, nil
 }
@@ -151,7 +155,7 @@ func (m *Manager) Recover(ctx context.Context) error {
 		left.Add(1)
 		m.workers.Go(func() {
 			defer left.Done()
-			_ = m.rotate(ctx, a.Mount, a.Name, ifDue) // it is logged, recorded and tried again
+			_ = m.rotate(ctx, a.Mount, a.Name, ifLeft) // it is logged, recorded and tried again
 		})
 	}
 	done := make(chan struct{})
@@ -163,8 +167,7 @@ func (m *Manager) Recover(ctx context.Context) error {
 	return nil
 }
 
-// resume makes due what an earlier process left in the middle. Another process that is at it does no harm: both bring the
-// same password.
+// resume makes due what an earlier process left in the middle.
 func (m *Manager) resume(ctx context.Context) error {
 	all, err := m.cfg.Store.Accounts(ctx)
 	if err != nil {
@@ -262,7 +265,7 @@ func (m *Manager) follow(ctx context.Context) error {
 		switch {
 		case !a.Root():
 			errs = append(errs, m.drop(ctx, a))
-		case a.Rotating(): // its target may be there again
+		case a.Rotating() && !m.taken(a): // its target may be there again
 			a.NextAt = now()
 			errs = append(errs, notStale(m.cfg.Store.PutAccount(ctx, a)))
 		default: // only Bailiff knows that password: it is kept, also for the day the target is declared again
@@ -273,7 +276,7 @@ func (m *Manager) follow(ctx context.Context) error {
 
 // followRole makes a role's account, or moves its next rotation to where the role puts it now.
 func (m *Manager) followRole(ctx context.Context, role Role, a *Account) error {
-	unlock, ok := m.locks.tryLock(role.Mount + role.Name)
+	unlock, ok := m.locks.TryLock(role.Mount + role.Name)
 	if !ok {
 		m.later() // somebody rotates it just now
 		return nil
@@ -298,7 +301,7 @@ func (m *Manager) followRole(ctx context.Context, role Role, a *Account) error {
 
 // drop forgets the account of a role that is gone.
 func (m *Manager) drop(ctx context.Context, a *Account) error {
-	unlock, ok := m.locks.tryLock(a.Mount + a.Name)
+	unlock, ok := m.locks.TryLock(a.Mount + a.Name)
 	if !ok {
 		m.later() // somebody rotates it just now
 		return nil

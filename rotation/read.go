@@ -53,7 +53,7 @@ func (m *Manager) Credential(ctx context.Context, mount, name string) (Credentia
 func (m *Manager) settled(ctx context.Context, mount, name string) (*Account, error) {
 	ctx, cancel := context.WithTimeout(ctx, readWait)
 	defer cancel()
-	unlock, err := m.locks.lock(ctx, mount+name)
+	unlock, err := m.locks.Lock(ctx, mount+name)
 	if err != nil {
 		return nil, &gate.Error{Kind: gate.TargetSlow, Msg: "the password is being changed, which takes long", Err: err}
 	}
@@ -67,9 +67,9 @@ func (m *Manager) settled(ctx context.Context, mount, name string) (*Account, er
 		if refusal == nil {
 			return found, nil
 		}
-		// Another process on the same store may have gone on meanwhile: then what was tried is of the past.
+		// Another process on the same store may have gone on meanwhile: then what was tried is of the past. Or it is in the middle.
 		b, err := m.cfg.Store.Account(ctx, mount, name)
-		if err != nil || b.Version == a.Version || ctx.Err() != nil {
+		if err != nil || b.Version == a.Version && !m.taken(b) || rest(ctx) != nil {
 			return nil, refusal
 		}
 	}

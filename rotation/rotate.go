@@ -34,6 +34,7 @@ const (
 	always condition = iota
 	ifDue
 	ifNever
+	ifLeft // in the middle
 )
 
 func (c condition) holds(a *Account) bool {
@@ -42,24 +43,38 @@ func (c condition) holds(a *Account) bool {
 		return a.RotatedAt.IsZero()
 	case ifDue: // or left in the middle by a process that is gone, which is why it was looked at
 		return a.Rotating() || !a.NextAt.IsZero() && !a.NextAt.After(now())
+	case ifLeft:
+		return a.Rotating()
 	}
 	return true
 }
 
 // rotate brings one account from the password that it has to the next. Once begun, it goes on when ctx ends.
 func (m *Manager) rotate(ctx context.Context, mount, name string, when condition) error {
-	unlock, err := m.locks.lock(ctx, mount+name)
+	unlock, err := m.locks.Lock(ctx, mount+name)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	for try := 0; ; try++ {
+	waiting, cancel := context.WithTimeout(ctx, readWait)
+	defer cancel()
+	for try := 0; ; {
 		a, err := m.load(ctx, mount, name)
 		if err != nil || !when.holds(a) {
 			return err
 		}
+		if m.taken(a) {
+			if when == ifDue {
+				return nil
+			}
+			if rest(waiting) != nil {
+				return notStored(ErrStale)
+			}
+			continue
+		}
 		err = m.once(context.WithoutCancel(ctx), a)
 		if errors.Is(err, ErrStale) && try < tries { // another process was quicker: what it left is looked at anew
+			try++
 			continue
 		}
 		return said(a, err)
@@ -69,13 +84,52 @@ func (m *Manager) rotate(ctx context.Context, mount, name string, when condition
 // tries is how often a rotation begins anew because of other processes.
 const tries = 3
 
-// once is one try at an account that nobody else in this process is at.
+// taken says that another process is at the rotation of a. Until its time is over nobody else touches the target: a change
+// that it carries out late would otherwise come after one of a later rotation. What has failed is nobody's.
+func (m *Manager) taken(a *Account) bool {
+	return m.cfg.Shared && a.Rotating() && a.Error == "" && a.NextAt.After(now())
+}
+
+// take makes a rotation that was left in the middle this process's, durably.
+func (m *Manager) take(ctx context.Context, a *Account) error {
+	if !m.cfg.Shared {
+		return nil
+	}
+	mine := *a
+	m.hold(&mine)
+	if err := m.cfg.Store.PutAccount(ctx, &mine); err != nil {
+		return notStored(err)
+	}
+	*a = mine
+	return nil
+}
+
+// hold makes a the one of whoever writes it, for twice as long as a rotation may take.
+func (m *Manager) hold(a *Account) {
+	a.NextAt, a.Error = now().Add(2*m.cfg.Timeout), ""
+}
+
+// rest waits a moment for what another process does.
+func rest(ctx context.Context) error {
+	timer := time.NewTimer(20 * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// once is one try at an account that nobody else is at.
 func (m *Manager) once(ctx context.Context, a *Account) error {
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
 	defer cancel()
 	start := time.Now()
 	var err error
-	if !a.Rotating() {
+	if a.Rotating() {
+		err = m.take(ctx, a)
+	} else {
 		err = m.begin(ctx, a)
 	}
 	if err == nil {
@@ -147,7 +201,7 @@ func (m *Manager) begin(ctx context.Context, a *Account) error {
 	}
 	next := *a
 	next.Next = newPassword()
-	next.NextAt = now().Add(2 * m.cfg.Timeout) // until then nobody else takes it up
+	m.hold(&next)
 	m.cfg.Fault("rotate-begin")
 	// This write makes the next password durable. Killed after it, both are tried.
 	if err := m.cfg.Store.PutAccount(ctx, &next); err != nil {
@@ -252,6 +306,9 @@ func (m *Manager) failed(ctx context.Context, a *Account, err error) {
 // putOff is for an account whose target just didn't answer another's rotation.
 func (m *Manager) putOff(ctx context.Context, a *Account) {
 	a.NextAt = now().Add(backoff(max(1, a.Attempt), m.cfg.RetryMin, m.cfg.RetryMax))
+	if a.Error == "" {
+		a.Error = "the target does not answer"
+	}
 	m.keep(ctx, a)
 }
 

@@ -22,7 +22,7 @@ func (s *server) rotate(fault func(string)) error {
 	var err error
 	if s.rotations, err = rotation.New(rotation.Config{
 		Store: s.db, Catalog: s.estate, Targets: s.estate, Recorder: s.trail, Node: s.cfg.Node, Logger: s.logger,
-		Observe: m.observe, Fault: fault,
+		Observe: m.observe, Fault: fault, Shared: claims(s.db) != nil,
 	}); err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (e *estate) put(ctx context.Context, by string, want object.Record, version
 
 // Verify logs in to a target that need not be declared yet.
 func (e *estate) Verify(ctx context.Context, spec object.Target) error {
-	t, err := dial(spec, slog.New(slog.DiscardHandler))
+	t, err := dial(spec, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,7 @@ func only() map[string][]string {
 		"internal/document": {},
 		"internal/envelope": {},
 		"internal/h1":       {},
+		"internal/keyed":    {},
 		"internal/object":   {"internal/secret"},
 		"internal/peer":     {},
 		"internal/seal":     {"internal/secret"},
