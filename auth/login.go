@@ -62,6 +62,7 @@ func (x *mounted) admit(ctx context.Context, c *Call, out *Outcome) (*gate.Respo
 		return nil, denied(&Refused{Msg: "permission denied", Kind: gate.Forbidden, Reason: "the address is none that such tokens are bound to", Alias: spec.Alias})
 	}
 	x.complete(spec)
+	spec.Path = c.Path
 	token, err := x.b.cfg.Tokens.Login(ctx, *spec)
 	var said *identity.Said
 	switch {

@@ -28,10 +28,13 @@ func (t *Tokens) Login(ctx context.Context, spec LoginSpec) (NewToken, error) {
 		return NewToken{}, &Said{Msg: "permission denied", Denied: true}
 	}
 	rec := tokenRecord{
-		Accessor: newAccessor(), EntityID: e.ID, Owner: e.Name, Declared: e.Declared, Path: spec.MountPath + "login", Display: spec.DisplayName,
+		Accessor: newAccessor(), EntityID: e.ID, Owner: e.Name, Declared: e.Declared, Path: spec.Path, Display: spec.DisplayName,
 		Policies: sanitize(p.Policies, !p.NoDefaultPolicy), Meta: spec.Metadata, CIDRs: p.BoundCIDRs,
 		Method: spec.MountType, Mount: spec.MountPath, Accessed: spec.MountAccessor, Alias: spec.Alias, Claims: spec.Claims,
 		Created: now(), MaxTTL: p.MaxTTL, ExplicitMax: p.ExplicitMaxTTL, Period: p.Period, Renewable: !p.NotRenewable, Uses: p.Uses, Asked: p.TTL,
+	}
+	if rec.Path == "" {
+		rec.Path = spec.MountPath + "login"
 	}
 	if spec.Identity != "" {
 		rec.Key, rec.KeyOf = spec.Metadata["key_id"], spec.Alias

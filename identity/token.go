@@ -26,6 +26,7 @@ type LoginSpec struct {
 	MountPath     string // "auth/approle/"
 	MountAccessor string
 	MountType     string // "approle"
+	Path          string // of the login: "auth/userpass/login/joe"; empty: MountPath and "login"
 	Alias         string // who that is there; unique in the mount; never empty
 	AliasMetadata map[string]string
 	// Identity is the name of a declared identity that logged in with an access key: the token is its entity's, and ends
