@@ -24,11 +24,12 @@ const maxAnswer = 64 << 20
 
 // ClientConfig says which server a client talks to. Addr must be set.
 type ClientConfig struct {
-	Addr      string        // "https://bailiff.example:8280"
-	Token     secret.Value  // sent in a header; empty: none
-	CACert    []byte        // PEM; empty: the system's
-	Timeout   time.Duration // of one call; default 60s
-	UserAgent string        // default "bailiff"
+	Addr      string           // "https://bailiff.example:8280"
+	Token     secret.Value     // sent in a header; empty: none
+	CACert    []byte           // PEM; empty: the system's
+	Cert      *tls.Certificate // the client's own, for servers that ask for one; nil: none
+	Timeout   time.Duration    // of one call; default 60s
+	UserAgent string           // default "bailiff"
 }
 
 // Client calls a server. It is safe for concurrent use. What the server refuses, and an answer that can't be read, is an
@@ -62,6 +63,9 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 			return nil, errors.New("the CA file holds no certificate in PEM form")
 		}
 		tr.TLSClientConfig.RootCAs = pool
+	}
+	if cfg.Cert != nil {
+		tr.TLSClientConfig.Certificates = []tls.Certificate{*cfg.Cert}
 	}
 	if cfg.Timeout == 0 {
 		cfg.Timeout = time.Minute

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/bailiff-secrets/bailiff/internal/secret"
@@ -43,6 +44,15 @@ func (c *Client) WithToken(token secret.Value) *Client {
 
 // Vault sends a request to a path of the Vault dialect. in is its body; nil: none.
 func (c *Client) Vault(ctx context.Context, method, path string, in any) (VaultAnswer, error) {
+	return c.vault(ctx, method, path, nil, in)
+}
+
+// VaultQuery sends a request with parameters and without a body.
+func (c *Client) VaultQuery(ctx context.Context, method, path string, query url.Values) (VaultAnswer, error) {
+	return c.vault(ctx, method, path, query, nil)
+}
+
+func (c *Client) vault(ctx context.Context, method, path string, query url.Values, in any) (VaultAnswer, error) {
 	var out VaultAnswer
 	if err := vpath.Check(path); err != nil {
 		return out, err
@@ -56,6 +66,9 @@ func (c *Client) Vault(ctx context.Context, method, path string, in any) (VaultA
 		body = bytes.NewReader(b)
 	}
 	target := strings.TrimSuffix(c.base, Prefix) + "/v1/" + vpath.Escape(path)
+	if len(query) > 0 {
+		target += "?" + query.Encode()
+	}
 	req, err := http.NewRequestWithContext(ctx, method, target, body)
 	if err != nil {
 		return out, err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"os"
@@ -45,30 +46,38 @@ func (a *app) token() (secret.Value, error) {
 	if t := a.getenv("VAULT_TOKEN", ""); t != "" {
 		return secret.New(t), nil
 	}
-	return secret.Value{}, hinted("set BAILIFF_TOKEN to <access id>..<access key>, or BAILIFF_TOKEN_FILE to a file that holds it",
+	if name := a.keptToken(); name != "" {
+		if _, err := os.Stat(name); err == nil {
+			return tokenIn(name, "the token of bailiff login")
+		}
+	}
+	return secret.Value{}, hinted("log in with bailiff login, or set BAILIFF_TOKEN to <access id>..<access key>, or BAILIFF_TOKEN_FILE to a file that holds it",
 		"there is no token")
 }
 
-func tokenFile(name string) (secret.Value, error) {
+func tokenFile(name string) (secret.Value, error) { return tokenIn(name, "BAILIFF_TOKEN_FILE") }
+
+// tokenIn reads a token from a file that others must not be able to read; what says who named the file.
+func tokenIn(name, what string) (secret.Value, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return secret.Value{}, fmt.Errorf("BAILIFF_TOKEN_FILE: %w", err)
+		return secret.Value{}, fmt.Errorf("%s: %w", what, err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return secret.Value{}, fmt.Errorf("BAILIFF_TOKEN_FILE: %w", err)
+		return secret.Value{}, fmt.Errorf("%s: %w", what, err)
 	}
 	if info.Mode().IsRegular() && info.Mode().Perm()&0o007 != 0 {
-		return secret.Value{}, hinted("chmod 600 "+name, "BAILIFF_TOKEN_FILE: every user of this machine has access to %s", name)
+		return secret.Value{}, hinted("chmod 600 "+name, "%s: every user of this machine has access to %s", what, name)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, 64<<10))
 	if err != nil {
-		return secret.Value{}, fmt.Errorf("BAILIFF_TOKEN_FILE: %w", err)
+		return secret.Value{}, fmt.Errorf("%s: %w", what, err)
 	}
 	token := secret.New(strings.TrimSpace(string(b)))
 	if token.Empty() {
-		return secret.Value{}, fmt.Errorf("BAILIFF_TOKEN_FILE: %s is empty", name)
+		return secret.Value{}, fmt.Errorf("%s: %s is empty", what, name)
 	}
 	return token, nil
 }
@@ -79,11 +88,24 @@ func (a *app) client() (*api.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	return a.clientWith(token)
+}
+
+// clientWith makes one that presents a token, or with an empty one none.
+func (a *app) clientWith(token secret.Value) (*api.Client, error) {
+	var err error
 	cfg := api.ClientConfig{Addr: a.addr(), Token: token, UserAgent: "bailiff/" + buildVersion(), Timeout: answerTime}
 	if name := a.getenv("BAILIFF_CACERT", ""); name != "" {
 		if cfg.CACert, err = os.ReadFile(name); err != nil {
 			return nil, fmt.Errorf("BAILIFF_CACERT: %w", err)
 		}
+	}
+	if name := a.getenv("BAILIFF_CLIENT_CERT", ""); name != "" {
+		pair, err := tls.LoadX509KeyPair(name, a.getenv("BAILIFF_CLIENT_KEY", name))
+		if err != nil {
+			return nil, fmt.Errorf("BAILIFF_CLIENT_CERT, BAILIFF_CLIENT_KEY: %w", err)
+		}
+		cfg.Cert = &pair
 	}
 	c, err := api.NewClient(cfg)
 	if err != nil {

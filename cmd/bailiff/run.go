@@ -29,6 +29,8 @@ Client commands read from the environment:
   BAILIFF_TOKEN_FILE   a file that holds it, which others must not be able to read
   BAILIFF_CACERT       a file with the CA certificate of the server, in PEM form
   VAULT_TOKEN          the credential where neither of the above is set
+  BAILIFF_CLIENT_CERT  a file with a certificate of your own, in PEM form; BAILIFF_CLIENT_KEY has its key
+Without any of these credentials the token counts that bailiff login has kept in ~/.bailiff-token.
 
 Exit status: 0 done, 1 wrong usage or a local failure, 2 the server refused, failed or could not be reached, 3 denied.`
 
@@ -36,7 +38,7 @@ Exit status: 0 done, 1 wrong usage or a local failure, 2 the server refused, fai
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env func(string) (string, bool)) int {
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, env: env}
 	root := a.root()
-	root.SetArgs(args)
+	root.SetArgs(dashes(args))
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
@@ -68,7 +70,7 @@ func (a *app) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage(cmd, err.Error())
 	})
-	root.AddCommand(a.serverCommand(), a.bootstrapCommand(), a.applyCommand(), a.uscCommand(), a.auditCommand(),
+	root.AddCommand(a.loginCommand(), a.logoutCommand(), a.authCommand(), a.serverCommand(), a.bootstrapCommand(), a.applyCommand(), a.uscCommand(), a.auditCommand(),
 		a.leaseCommand(), a.revokeCommand(), a.revocationCommand(), a.reconcileCommand(), a.recoverCommand(), a.identityCommand(), a.statusCommand(), a.versionCommand())
 	for _, k := range listedKinds {
 		root.AddCommand(a.objectCommand(k))
