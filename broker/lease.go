@@ -131,6 +131,7 @@ type Role struct {
 	Share        string        // ShareByIdentity, or empty: nobody shares
 	PoolSize     int           // credentials made ahead of demand, at most; 0: none
 	PoolMaxAge   time.Duration // how long they wait at most
+	Shape        Shape         // of the answer
 	ReadyTimeout time.Duration // how long a new credential may take to work before it is released; 0: it is not tried
 }
 

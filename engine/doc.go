@@ -13,6 +13,9 @@
 //	rotate-role/<name>   changes the password of a static role
 //	reset/<name>         connects to the target anew
 //
+// Types of targets whose engine in Vault has other paths or field names say so (broker.Shape): their roles issue there too, as
+// aws/sts/<name> or pki/issue/<name>, and answer in those names.
+//
 // A target belongs to the mount under which it was written, and no other mount can use it. One that is declared in a file
 // without a mount belongs to every mount that has roles on it, and to the only broker mount where there is but one.
 //

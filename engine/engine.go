@@ -107,7 +107,7 @@ func (e *Engine) directory(name string) (directory, bool) {
 	case "static-roles":
 		return directory{list: e.listStaticRoles, read: e.readStaticRole, write: e.writeStaticRole, remove: e.deleteStaticRole, kind: object.KindStaticRole}, true
 	case "creds":
-		return directory{read: e.issue}, true
+		return directory{}, true // what issues is found by its role
 	case "static-creds":
 		return directory{read: e.staticCreds}, true
 	case "rotate-root":
@@ -126,6 +126,9 @@ func (e *Engine) Serve(ctx context.Context, r *gate.Request) (*gate.Response, er
 	if r.Op == policy.Help {
 		return help(name, rest)
 	}
+	if role, ok := e.issuing(r); ok {
+		return e.answer(ctx, r, rest, func(ctx context.Context, c *call) (*gate.Response, error) { return e.issueShaped(ctx, c, role.Shape) })
+	}
 	d, ok := e.directory(name)
 	if !ok || strings.Contains(rest, "/") {
 		return nil, gate.Errorf(gate.NotFound, oneError, "unsupported path")
@@ -134,7 +137,12 @@ func (e *Engine) Serve(ctx context.Context, r *gate.Request) (*gate.Response, er
 	if serve == nil {
 		return nil, gate.Errorf(gate.Unsupported, oneError, "unsupported operation")
 	}
-	c := &call{Request: r, name: rest}
+	return e.answer(ctx, r, rest, serve)
+}
+
+// answer is what serve says, in words that the gate knows.
+func (e *Engine) answer(ctx context.Context, r *gate.Request, name string, serve handler) (*gate.Response, error) {
+	c := &call{Request: r, name: name}
 	resp, err := serve(ctx, c)
 	if err != nil {
 		return nil, say(err)
@@ -169,7 +177,8 @@ func (e *Engine) Changes(r *gate.Request) bool {
 	case policy.List, policy.Help:
 		return false
 	case policy.Read:
-		return strings.HasPrefix(r.Rest, "creds/")
+		_, issues := e.issuing(r)
+		return issues
 	default:
 		return true
 	}
@@ -177,7 +186,8 @@ func (e *Engine) Changes(r *gate.Request) bool {
 
 // Overlaps is true for issuing, of which the broker makes some durable beside the records. It is a gate.Overlapper.
 func (e *Engine) Overlaps(r *gate.Request) bool {
-	return r.Op == policy.Read && strings.HasPrefix(r.Rest, "creds/")
+	_, issues := e.issuing(r)
+	return issues
 }
 
 // Exists tells a create from an update. It is a gate.Exister.

@@ -26,6 +26,9 @@ type Config struct {
 type Factory struct {
 	// New checks a target and makes its producer. It connects to nothing.
 	New func(Config) (Closer, error)
+	// Shape is the clothes of Vault's in which its credentials go out; the zero value is creds/<role> of the database engine.
+	// A new type takes the paths and the names of fields of Vault's engine for it, where Vault has one.
+	Shape broker.Shape
 	// Role validates a producer object; the result is broker.Role.Config.
 	Role func(object.Producer) (any, error)
 }

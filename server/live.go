@@ -93,7 +93,7 @@ func (e *estate) build(s *set) (*live, error) {
 	l.policies.subjects = people{e.tokens.People()}
 	mounts := append(e.auth.Mounts(), e.internal...)
 	for _, m := range s.mounts {
-		g, err := e.mount(m)
+		g, err := e.mount(m, s)
 		if err != nil {
 			return nil, err
 		}
@@ -121,7 +121,22 @@ func (e *estate) build(s *set) (*live, error) {
 	return l, nil
 }
 
-func (e *estate) mount(m object.Mount) (*gate.Mount, error) {
+// engineOf is what a broker mount is called among secrets engines: as its producers' type says, where it has one with a say.
+func engineOf(mount string, s *set) string {
+	for _, p := range s.producers {
+		if p.Mount != mount {
+			continue
+		}
+		for _, t := range s.targets {
+			if engine := producers.Types[t.Type].Shape.Engine; t.Name == p.Target && engine != "" {
+				return engine
+			}
+		}
+	}
+	return "database"
+}
+
+func (e *estate) mount(m object.Mount, s *set) (*gate.Mount, error) {
 	g := &gate.Mount{
 		Path: m.Path + "/", Type: m.Engine, Target: m.Target, Description: m.Description,
 		Accessor: stableID(m.Engine+"_", m.Path), UUID: stableUUID(m.Path),
@@ -130,7 +145,7 @@ func (e *estate) mount(m object.Mount) (*gate.Mount, error) {
 	}
 	if m.Type == "broker" {
 		if g.Type == "" {
-			g.Type = "database"
+			g.Type = engineOf(m.Path, s)
 			g.Accessor = stableID("database_", m.Path)
 		}
 		g.Backend = e.engine
@@ -185,7 +200,7 @@ func roleOf(p object.Producer, targets []versioned) (broker.Role, error) {
 		return broker.Role{}, fmt.Errorf("producer %q: %w", p.Mount+"/"+p.Name, err)
 	}
 	return broker.Role{
-		Mount: p.Mount + "/", Name: p.Name, Target: p.Target, Config: config,
+		Mount: p.Mount + "/", Name: p.Name, Target: p.Target, Config: config, Shape: factory.Shape,
 		DefaultTTL: time.Duration(p.DefaultTTL), MaxTTL: time.Duration(p.MaxTTL), TargetMaxTTL: targetMax,
 		MaxLeases: p.MaxLeases, IssueRate: p.IssueRate, Share: p.Share, PoolSize: p.PoolSize, PoolMaxAge: time.Duration(p.PoolMaxAge),
 		ReadyTimeout: time.Duration(p.ReadyTimeout),

@@ -157,7 +157,7 @@ func (c *checker) mount(m *Mount) {
 		c.absent("target", m.Target != "", "each producer under the mount names its own")
 		c.absent("remote_path", m.RemotePath != "", "it is for mounts of type vault")
 		c.absent("kv_version", m.KVVersion != 0, "it is for mounts of type vault")
-		c.absent("engine", m.Engine != "" && m.Engine != "database", `a broker mount's engine is "database"`)
+		c.absent("engine", m.Engine == "kv" || m.Engine == "generic", "a broker mount keeps nothing that is written to it")
 	default:
 		c.bad("type", fmt.Sprintf("%q is no type of mount", m.Type), "write vault or broker")
 	}
