@@ -44,7 +44,7 @@ type Record struct {
 	Via        string       `json:"via,omitempty"` // hvp, usc, api, console, system
 	Identity   string       `json:"identity,omitempty"`
 	AccessID   string       `json:"access_id,omitempty"` // also of a refused credential, where its form was right
-	KeyID      string       `json:"key_id,omitempty"`
+	KeyID      string       `json:"key_id,omitempty"`    // of the access key, or the accessor of the token
 	Method     string       `json:"auth_method,omitempty"`
 	ClientAddr string       `json:"client_addr,omitempty"`
 	ProxyAddr  string       `json:"proxy_addr,omitempty"` // the trusted proxy that named the client

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -42,7 +43,7 @@ func (g *Gate) recordOf(r *Request, stage audit.Stage, status audit.Status, resp
 	rec := &audit.Record{
 		Error: g.describe(r, err),
 		Stage: stage, Status: status, RequestID: r.ID, Via: string(r.Via),
-		Identity: r.Caller.Name, AccessID: r.Caller.AccessID, KeyID: r.Caller.KeyID, Method: r.Caller.Method,
+		Identity: r.Caller.Name, AccessID: r.Caller.AccessID, KeyID: cmp.Or(r.Caller.KeyID, r.Caller.Accessor), Method: r.Caller.Method,
 		UserAgent: cut(r.UserAgent, 256), Op: string(r.Op), Path: r.Path, Rule: r.Decision.Rule,
 	}
 	if r.ClientAddr.IsValid() {

@@ -125,6 +125,11 @@ func (e *estate) check(records []object.Record) (*set, error) {
 	if err != nil {
 		return nil, invalid(err)
 	}
+	for _, id := range s.identities {
+		if x, taken := e.tokens.People().EntityNamed(id.Name); taken && !x.Declared {
+			return nil, invalid(fmt.Errorf("identity %q: an entity that has logged in has this name, and leases by it: choose another", id.Name))
+		}
+	}
 	for _, p := range s.policies {
 		if _, err := e.parsed().parse(p); err != nil {
 			return nil, invalid(err)
