@@ -47,7 +47,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.DurationVar(&o.seconds, "t", 3*time.Second, "length of one measurement")
 	flags.IntVar(&o.rounds, "rounds", 3, "rounds; the median counts")
-	flags.StringVar(&o.only, "only", "", "kv, postgres, bookkeeping or leases; all where empty")
+	flags.StringVar(&o.only, "only", "", "kv, postgres, bookkeeping, leases or policy; all where empty")
 	flags.IntVar(&o.leases, "leases", 1_000_000, "active leases that a server starts with")
 	flags.StringVar(&o.verb, "verb", "", "of the section kv: read or write; both where empty")
 	flags.IntVar(&o.size, "size", 0, "of the section kv: bytes of a value, 512 or 65536; both where 0")
@@ -77,7 +77,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 	for _, section := range []struct {
 		name  string
 		bench func(context.Context, *testenv.Env, options, io.Writer) error
-	}{{"kv", benchKV}, {"postgres", benchPostgres}, {"bookkeeping", benchBookkeeping}, {"leases", benchLeases}} {
+	}{{"kv", benchKV}, {"postgres", benchPostgres}, {"bookkeeping", benchBookkeeping}, {"leases", benchLeases}, {"policy", benchPolicy}} {
 		if o.only != "" && o.only != section.name {
 			continue
 		}
