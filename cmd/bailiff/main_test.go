@@ -49,6 +49,13 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":  exits,
+			"jwt":    jwt,
+			"hvp": func(ts *testscript.TestScript, neg bool, args []string) {
+				script := []string{"VAULT_ADDR=" + ts.Getenv("BAILIFF_ADDR"), "VAULT_TOKEN=" + ts.Getenv("BAILIFF_TOKEN"), bin}
+				if err := ts.Exec("env", append(script, args...)...); (err != nil) != neg {
+					ts.Fatalf("vault %s: %v", strings.Join(args, " "), err)
+				}
+			},
 			"serve":  serve,
 			"become": become,
 			"lend":   lend,

@@ -43,6 +43,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err == nil {
 		return exitOK
 	}
+	var child *childError
+	if errors.As(err, &child) {
+		return child.code()
+	}
 	for _, line := range lines(err.Error()) {
 		fmt.Fprintf(stderr, "bailiff: %s\n", plain(line))
 	}
@@ -71,7 +75,7 @@ func (a *app) root() *cobra.Command {
 		return usage(cmd, err.Error())
 	})
 	root.AddCommand(a.loginCommand(), a.logoutCommand(), a.authCommand(), a.serverCommand(), a.bootstrapCommand(), a.applyCommand(), a.uscCommand(), a.auditCommand(),
-		a.leaseCommand(), a.revokeCommand(), a.revocationCommand(), a.reconcileCommand(), a.recoverCommand(), a.identityCommand(), a.statusCommand(), a.versionCommand())
+		a.leaseCommand(), a.revokeCommand(), a.revocationCommand(), a.reconcileCommand(), a.recoverCommand(), a.identityCommand(), a.ciCommand(), a.statusCommand(), a.versionCommand())
 	for _, k := range listedKinds {
 		root.AddCommand(a.objectCommand(k))
 	}
