@@ -63,6 +63,7 @@ func (x *mounted) admit(ctx context.Context, c *Call, out *Outcome) (*gate.Respo
 	}
 	x.complete(spec)
 	spec.Path = c.Path
+	spec.Path = c.Path
 	token, err := x.b.cfg.Tokens.Login(ctx, *spec)
 	var said *identity.Said
 	switch {

@@ -229,6 +229,8 @@ func (s *server) run(ctx context.Context, opts Options, ready func(ctx context.C
 	go func() { rotationsDone <- s.rotations.Run(brokerCtx) }()
 	tokensDone := make(chan error, 1)
 	go func() { tokensDone <- s.estate.tokens.Run(brokerCtx) }()
+	authDone := make(chan error, 1)
+	go func() { authDone <- s.estate.auth.Run(brokerCtx) }()
 	hooksDone := make(chan error, 1)
 	go func() { hooksDone <- s.hooks.Run(brokerCtx) }()
 	sweepsDone := make(chan error, 1)
@@ -243,7 +245,7 @@ func (s *server) run(ctx context.Context, opts Options, ready func(ctx context.C
 	err = s.serve(ctx, opts, l, ready)
 	stopBroker()
 	<-notesDone
-	err = errors.Join(err, <-rotationsDone, <-tokensDone, <-hooksDone, <-sweepsDone, <-treeDone, <-indexDone)
+	err = errors.Join(err, <-rotationsDone, <-tokensDone, <-authDone, <-hooksDone, <-sweepsDone, <-treeDone, <-indexDone)
 	if e := <-brokerDone; e != nil && !errors.Is(e, context.Canceled) {
 		err = errors.Join(err, e)
 	}

@@ -303,7 +303,7 @@ func forgetSecretIDs(ctx context.Context, m *auth.Mount, r *role) error {
 // atOnce is how many documents are removed in one write.
 const atOnce = 500
 
-// tidy answers as Vault does. Secret ids whose time is over count no more at once, and the sweep of the store removes them.
+// tidy answers as Vault does. Secret ids whose time is over count no more at once, and the Backend removes them.
 func (a *Method) tidy(context.Context, *auth.Call) (*gate.Response, error) {
 	return &gate.Response{
 		Status:   gate.Accepted,
