@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/bailiff-secrets/bailiff/internal/keyed"
 )
@@ -22,11 +23,12 @@ func TestOneHoldsAKeyAtATime(t *testing.T) {
 				}
 				holders++
 				most = max(most, holders)
-				synctest.Wait()
+				<-time.After(time.Millisecond)
 				holders--
 				unlock()
 			}()
 		}
+		<-time.After(time.Second)
 		synctest.Wait()
 		if most != 1 || holders != 0 {
 			t.Errorf("%d held it at a time, %d hold it still", most, holders)
