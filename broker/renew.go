@@ -75,6 +75,9 @@ func (b *Broker) role(l *Lease) (Role, bool) {
 // moveEnd writes the new end of l, which was the given one when the renewal began, to the target and to the store, as Renew
 // explains. An error wraps ErrStale where l has moved on; the end that the target may have by now is then only a backstop.
 func (b *Broker) moveEnd(ctx context.Context, l *Lease, was time.Time, increment time.Duration) (warnings []string, err error) {
+	if l.Producer == KindVault {
+		return b.moveForeign(ctx, l, increment)
+	}
 	role, ok := b.role(l)
 	if !ok {
 		return nil, gate.Errorf(gate.Invalid, "lease is not renewable: its role is gone")

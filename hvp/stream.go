@@ -42,10 +42,25 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, q *gate.Request
 		}
 		n, err = raw.Body.Read(buf[:])
 	}
+	if err := h.left(w, resp); err != nil {
+		panic(http.ErrAbortHandler)
+	}
 	if broken(err) || raw.Length >= 0 && sent != raw.Length {
 		h.logger.Warn("an answer broke off", "request_id", q.ID, "path", q.Path, "sent", sent)
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// left waits until an answer that is worth ending if nobody gets it has left; where it has not, it is ended.
+func (h *Handler) left(w http.ResponseWriter, resp *gate.Response) error {
+	if resp.Abandon == nil {
+		return nil
+	}
+	err := http.NewResponseController(w).Flush()
+	if err != nil {
+		resp.Abandon()
+	}
+	return err
 }
 
 func broken(err error) bool { return err != nil && !errors.Is(err, io.EOF) }

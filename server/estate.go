@@ -47,6 +47,9 @@ type estate struct {
 func (e *estate) load(ctx context.Context) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.leases != nil {
+		e.targets.adopter = e.leases
+	}
 	records, err := e.store.Objects(ctx)
 	if err != nil {
 		return fmt.Errorf("read objects: %w", err)
@@ -281,7 +284,10 @@ func (e *estate) Roles(mount string) []string {
 // Producer finds what makes credentials on a target.
 func (e *estate) Producer(target string) (broker.Producer, string, error) {
 	t := e.targets.find(target)
-	if t == nil || t.producer == nil {
+	switch {
+	case t != nil && t.vault != nil:
+		return vaultLeases{t.vault}, broker.KindVault, nil
+	case t == nil || t.producer == nil:
 		return nil, "", fmt.Errorf("target %q is not configured", target)
 	}
 	return t.producer, t.spec.Type, nil

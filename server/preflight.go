@@ -133,7 +133,7 @@ func (t *trialTargets) find(name string) (*target, error) {
 		if spec.Name != name {
 			continue
 		}
-		x, err := dial(spec.Target, slog.New(slog.DiscardHandler))
+		x, err := dial(spec.Target, slog.New(slog.DiscardHandler), nil)
 		if err != nil {
 			return nil, err
 		}

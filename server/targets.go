@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bailiff-secrets/bailiff/gate"
 	"github.com/bailiff-secrets/bailiff/internal/object"
 	"github.com/bailiff-secrets/bailiff/producers"
 	"github.com/bailiff-secrets/bailiff/upstream"
@@ -29,7 +30,8 @@ type target struct {
 // targets keeps one target for each that is declared. A target whose declaration did not change stays as it is, with its
 // login and its connections.
 type targets struct {
-	logger *slog.Logger
+	logger  *slog.Logger
+	adopter gate.Adopter // of the leases that Vaults issue; set before the first ensure
 
 	mu     sync.RWMutex
 	byName map[string]*target
@@ -68,7 +70,7 @@ func (ts *targets) ensure(list []versioned) error {
 }
 
 func (ts *targets) start(spec versioned) (*target, error) {
-	t, err := dial(spec.Target, ts.logger)
+	t, err := dial(spec.Target, ts.logger, ts.adopter)
 	if err != nil {
 		return nil, err
 	}
@@ -86,11 +88,11 @@ func (ts *targets) start(spec versioned) (*target, error) {
 }
 
 // dial makes a target that has connected to nothing yet.
-func dial(spec object.Target, logger *slog.Logger) (*target, error) {
+func dial(spec object.Target, logger *slog.Logger, adopter gate.Adopter) (*target, error) {
 	t := &target{stop: func() {}}
 	var err error
 	if spec.Type == "vault" {
-		t.vault, err = upstream.New(upstream.Config{Target: spec, Logger: logger})
+		t.vault, err = upstream.New(upstream.Config{Target: spec, Logger: logger, Adopter: adopter})
 		return t, err
 	}
 	factory, ok := producers.Types[spec.Type]
@@ -103,7 +105,7 @@ func dial(spec object.Target, logger *slog.Logger) (*target, error) {
 
 // tryTarget checks that a declaration can be opened.
 func tryTarget(spec object.Target) error {
-	t, err := dial(spec, slog.New(slog.DiscardHandler))
+	t, err := dial(spec, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		return err
 	}
@@ -197,7 +199,7 @@ func (a *asker) mounts(ctx context.Context, name string) (map[string]mountInfo, 
 	if !ok || spec.Type != "vault" {
 		return nil, errors.New("it is not a declared Vault")
 	}
-	t, err := dial(spec, a.logger)
+	t, err := dial(spec, a.logger, nil)
 	if err != nil {
 		return nil, err
 	}

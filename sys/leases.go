@@ -41,7 +41,7 @@ func (b *Backend) lookupLease(ctx context.Context, c *call) (*gate.Response, err
 		"issue_time":   l.IssuedAt,
 		"expire_time":  nil,
 		"last_renewal": nil,
-		"renewable":    l.State == broker.Active,
+		"renewable":    l.State == broker.Active && l.CanRenew(),
 		"ttl":          int64(0),
 	}
 	if !l.ExpiresAt.IsZero() {
@@ -83,7 +83,7 @@ func (b *Backend) renewLease(ctx context.Context, c *call) (*gate.Response, erro
 		return nil, err
 	}
 	return &gate.Response{
-		Lease:     &gate.Lease{ID: l.ID, Renewable: true, Duration: time.Duration(left(l)) * time.Second},
+		Lease:     &gate.Lease{ID: l.ID, Renewable: l.CanRenew(), Duration: time.Duration(left(l)) * time.Second},
 		Warnings:  warnings,
 		Principal: l.Principal,
 		Detail:    "renewed until " + l.ExpiresAt.UTC().Format(time.RFC3339),

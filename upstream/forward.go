@@ -23,6 +23,13 @@ type backend struct {
 
 // Serve sends r on and streams what the target answers.
 func (b *backend) Serve(ctx context.Context, r *gate.Request) (*gate.Response, error) {
+	if b.kv == 0 && b.v.adopter != nil && r.Mount != nil && r.Op != policy.List && r.Op != policy.Help {
+		return b.serveLeased(ctx, r)
+	}
+	return b.forward(ctx, r)
+}
+
+func (b *backend) forward(ctx context.Context, r *gate.Request) (*gate.Response, error) {
 	k, err := b.call(r)
 	if err != nil {
 		return nil, err

@@ -29,6 +29,9 @@ type Config struct {
 	Target object.Target
 	Logger *slog.Logger
 
+	// Adopter keeps the leases that come with answers; nil: they pass unseen.
+	Adopter gate.Adopter
+
 	MaxInFlight     int    // requests at the target at once; default 256
 	MaxQueue        int    // requests waiting for one of these places; one more is gate.TooMany; default 1024, negative: none
 	MaxAnswerHeader int64  // bytes of header that an answer may have; default 64 KiB
@@ -42,6 +45,7 @@ type Vault struct {
 	session *session
 	limit   *limiter
 	breaker *breaker
+	adopter gate.Adopter
 }
 
 // New checks cfg and returns a Vault that has not talked to its target yet.
@@ -64,6 +68,7 @@ func New(cfg Config) (*Vault, error) {
 		session: s,
 		limit:   newLimiter(cfg.Target.Name, cfg.MaxInFlight, cfg.MaxQueue),
 		breaker: &breaker{name: cfg.Target.Name},
+		adopter: cfg.Adopter,
 	}, nil
 }
 

@@ -56,6 +56,8 @@ type refusal struct {
 	said gate.Error
 	code int
 	acl  bool // the token is known there, but its policies don't allow this
+
+	missing bool // it says that there is no such lease
 }
 
 func refused(name string, code int, body []byte) *refusal {
@@ -67,6 +69,9 @@ func refused(name string, code int, body []byte) *refusal {
 	if json.Unmarshal(body, &e) == nil && code == http.StatusForbidden && len(e.Errors) == 1 {
 		// A dead token is "permission denied" alone, or comes with "invalid token" beside it in later versions.
 		r.acl = strings.HasPrefix(e.Errors[0], "1 error occurred:") && strings.Contains(e.Errors[0], "* permission denied")
+	}
+	for _, said := range e.Errors {
+		r.missing = r.missing || strings.Contains(said, "lease not found") || strings.Contains(said, "invalid lease")
 	}
 	return r
 }

@@ -176,6 +176,10 @@ func (s *stage) do(ctx context.Context, method, path, token, body string) (answe
 	if token != "" {
 		req.Header.Set("X-Vault-Token", token)
 	}
+	return exchange(req)
+}
+
+func exchange(req *http.Request) (answer, error) {
 	resp, err := httpClient.Do(req)
 	if err != nil {
 		return answer{}, err
@@ -186,6 +190,15 @@ func (s *stage) do(ctx context.Context, method, path, token, body string) (answe
 		return answer{}, err
 	}
 	return answer{resp.StatusCode, resp.Header, string(b)}, nil
+}
+
+func doRequest(t *testing.T, req *http.Request) answer {
+	t.Helper()
+	a, err := exchange(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
 }
 
 // httpClient keeps no connections: they would outlive the servers that tests kill.
