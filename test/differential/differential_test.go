@@ -156,39 +156,50 @@ func (s *side) must(t *testing.T, line string) seen {
 	return out
 }
 
-// TestNothingTellsThemApart runs the scripts, and holds docs/vault-compat.md against what is seen.
-func TestNothingTellsThemApart(t *testing.T) {
-	pg, err := readPage("../../docs/vault-compat.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+// scripts reads every script; the files are in the order in which they are run.
+func scripts(t *testing.T) (files []string, steps map[string][]*step) {
+	t.Helper()
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
 		t.Fatal("there are no scripts", err)
 	}
-	var steps []*step
+	steps = map[string][]*step{}
 	for _, file := range files {
-		more, err := readScript(file)
-		if err != nil {
+		if steps[file], err = readScript(file); err != nil {
 			t.Fatal(err)
 		}
-		steps = append(steps, more...)
 	}
-	if len(steps) < 250 {
-		t.Errorf("requests and commands: got %d, want 250 at least", len(steps))
+	return files, steps
+}
+
+func thePage(t *testing.T) *page {
+	t.Helper()
+	pg, err := readPage("../../docs/vault-compat.md")
+	if err != nil {
+		t.Fatal(err)
 	}
-	checkPage(t, pg, steps)
+	return pg
+}
+
+// TestNothingTellsThemApart runs the scripts.
+func TestNothingTellsThemApart(t *testing.T) {
+	pg := thePage(t)
+	files, steps := scripts(t)
 	vault, bailiff := sides(t)
-	for _, p := range steps {
-		var a, b seen
-		var wg sync.WaitGroup
-		wg.Go(func() { a = vault.take(t, p) })
-		wg.Go(func() { b = bailiff.take(t, p) })
-		wg.Wait()
-		if a == nil || b == nil {
-			t.FailNow()
-		}
-		judge(t, pg, p, a, b)
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			for _, p := range steps[file] {
+				var a, b seen
+				var wg sync.WaitGroup
+				wg.Go(func() { a = vault.take(t, p) })
+				wg.Go(func() { b = bailiff.take(t, p) })
+				wg.Wait()
+				if a == nil || b == nil {
+					t.FailNow()
+				}
+				judge(t, pg, p, a, b)
+			}
+		})
 	}
 }
 
@@ -235,19 +246,39 @@ func show(s seen, field string) string {
 	return "has some"
 }
 
-// checkPage compares the tables with the scripts: each endpoint is a section, and is answered as it says.
-func checkPage(t *testing.T, pg *page, steps []*step) {
-	t.Helper()
+// TestThePageSaysWhatIsSeen compares the tables of docs/vault-compat.md with the scripts: each endpoint is a section, and is
+// answered as it says.
+func TestThePageSaysWhatIsSeen(t *testing.T) {
+	pg := thePage(t)
+	files, steps := scripts(t)
 	differs, sections, used := map[string]bool{}, map[string]bool{}, map[string]bool{}
-	for _, p := range steps {
-		sections[p.section] = true
-		for _, name := range p.allowed {
-			differs[p.section], used[name] = true, true
-			if pg.differences[name] == nil {
-				t.Errorf("%s: the difference %q is not in the page", p.place, name)
+	count := 0
+	for _, file := range files {
+		count += len(steps[file])
+		for _, p := range steps[file] {
+			sections[p.section] = true
+			for _, name := range p.allowed {
+				differs[p.section], used[name] = true, true
+				if pg.differences[name] == nil {
+					t.Errorf("%s: the difference %q is not in the page", p.place, name)
+				}
 			}
 		}
 	}
+	if count < 250 {
+		t.Errorf("requests and commands: got %d, want 250 at least", count)
+	}
+	pg.holds(t, sections, differs)
+	for _, name := range slices.Sorted(maps.Keys(pg.differences)) {
+		if !used[name] {
+			t.Errorf("the difference %q is in the page and in no script", name)
+		}
+	}
+}
+
+// holds compares the endpoints with the sections, and with those in which something differs.
+func (pg *page) holds(t *testing.T, sections, differs map[string]bool) {
+	t.Helper()
 	for _, name := range slices.Sorted(maps.Keys(sections)) {
 		if pg.endpoints[name] == "" {
 			t.Errorf("the section %q has no row in the page", name)
@@ -260,11 +291,6 @@ func checkPage(t *testing.T, pg *page, steps []*step) {
 		}
 		if want := answer == "different" || answer == "refused"; sections[name] && differs[name] != want {
 			t.Errorf("the row %q says %s; a difference in its section: %t", name, answer, differs[name])
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(pg.differences)) {
-		if !used[name] {
-			t.Errorf("the difference %q is in the page and in no script", name)
 		}
 	}
 }

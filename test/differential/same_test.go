@@ -25,11 +25,11 @@ var volatile = []struct {
 	{regexp.MustCompile(`request id [0-9a-f]{32}`), "request id UUID"},
 	{regexp.MustCompile(`http://127\.0\.0\.1:\d+`), "ADDRESS"},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "ADDRESS"},
-	{regexp.MustCompile(`hv[sb]\.[A-Za-z0-9_-]{20,}|bt_[A-Za-z0-9]{40,}|\b[sb]\.[A-Za-z0-9]{24}\b`), "TOKEN"},
+	{regexp.MustCompile(`hv[sb]\.[A-Za-z0-9_-]{20,}|b[tw]_[A-Za-z0-9]{40,}|\b[sb]\.[A-Za-z0-9]{24}\b`), "TOKEN"},
 	{regexp.MustCompile(`vault:v(\d+):[A-Za-z0-9+/=_-]+`), "vault:v${1}:CIPHER"},
 	{regexp.MustCompile(`([0-9a-f]{2}[:-]){15,19}[0-9a-f]{2}`), "SERIAL"},
 	{regexp.MustCompile(`ssh-(rsa|ed25519)(-cert-v01@openssh\.com)? [A-Za-z0-9+/=]{60,}`), "ssh-${1}${2} KEY"},
-	{regexp.MustCompile(`\b(auth_)?(kv|transit|pki|ssh|totp|database|system|identity|cubbyhole|token|userpass|approle|jwt|generic|nosuch|ns_token|ns_system|ns_cubbyhole|ns_identity)_[0-9a-f]{6,8}\b`), "${1}${2}_ACCESSOR"},
+	{regexp.MustCompile(`\b([a-z]+(_[a-z]+)?)_[0-9a-f]{6,8}\b`), "${1}_ACCESSOR"},
 	{regexp.MustCompile(`\b[vb][-l]-?(token|root|[a-z]+)-[A-Za-z0-9_-]{16,}`), "PRINCIPAL"},
 	{regexp.MustCompile(`(creds/[a-z]+|login/[a-z]+|create)/[A-Za-z0-9]{20,}`), "${1}/ID"},
 	{regexp.MustCompile(`\b[A-Za-z0-9]{24}\b`), "ACCESSOR"},
@@ -54,15 +54,24 @@ func squeeze(text string) string {
 }
 
 func (s *side) mask(text string) string {
-	text = s.hide(text)
+	return maskVolatile(s.hide(text))
+}
+
+func maskVolatile(text string) string {
 	for _, v := range volatile {
 		text = v.find.ReplaceAllString(text, v.put)
 	}
 	return text
 }
 
+// listed finds the names of a list.
+var listed = regexp.MustCompile(`keys\.\d+$`)
+
 // maskField masks the value of a field, some of which are different in every run whatever they look like.
 func (s *side) maskField(field, value string) string {
+	if listed.MatchString(field) {
+		value = maskVolatile(value) // names in a list may have another order
+	}
 	name := field[strings.LastIndexByte(field, '.')+1:]
 	switch name {
 	case "request_id", "password", "private_key", "serial_number", "nonce", "barcode", "url", "random_bytes", "sum", "hmac", "signature",
@@ -145,6 +154,9 @@ func (s seen) some(part string) bool {
 func covers(pattern, field string) bool {
 	if prefix, ok := strings.CutSuffix(pattern, "…"); ok {
 		return strings.HasPrefix(field, prefix)
+	}
+	if suffix, ok := strings.CutPrefix(pattern, "…"); ok {
+		return strings.HasSuffix(field, suffix)
 	}
 	// Slashes and dots change places, so that a star is one name.
 	swap := strings.NewReplacer("/", ".", ".", "/")
