@@ -159,12 +159,15 @@ func New(cfg Config) (*Backend, error) {
 		cfg.Status = func(context.Context) map[string]any { return nil }
 	}
 	b := &Backend{cfg: cfg, started: time.Now()}
-	b.routes = slices.Concat(b.table(), b.tokenRoutes(), b.identityRoutes(), b.policyRoutes(), b.bookRoutes(), b.wrapping())
+	b.routes = slices.Concat(b.table(), b.tokenRoutes(), b.identityRoutes(), b.policyRoutes(), b.bookRoutes(), b.wrapping(), refused())
 	return b, nil
 }
 
 // Serve answers one request. See gate.Backend.
 func (b *Backend) Serve(ctx context.Context, r *gate.Request) (*gate.Response, error) {
+	if r.Op == policy.Help {
+		return b.help(r)
+	}
 	serve, args, err := b.find(r.Op, r.Path)
 	if err != nil {
 		return nil, err
