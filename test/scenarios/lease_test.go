@@ -29,6 +29,7 @@ func TestARoleThatWasDroppedByHandIsGoneAtOnce(t *testing.T) {
 }
 
 func TestATargetThatIsGoneForEverHoldsUpNobody(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, map[string]*testenv.PostgresServer{"gone": testenv.NewPostgres(t), "well": testenv.NewPostgres(t)})
 	s.apply(producer("gone", "gone", "1h", "") + producer("well", "well", "1h", ""))
 	token := s.identity("app")
@@ -203,6 +204,7 @@ func TestLeasesOfADeletedRoleAreNotStranded(t *testing.T) {
 }
 
 func TestEverythingOfOnePersonEndsAndIsCounted(t *testing.T) {
+	t.Parallel()
 	pg := testenv.NewPostgres(t)
 	s := newStage(t, map[string]*testenv.PostgresServer{"one": pg, "two": pg, "three": pg})
 	var lent []loan

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -30,6 +32,27 @@ type stage struct {
 func newStage(t *testing.T, pg map[string]*testenv.PostgresServer) *stage {
 	t.Helper()
 	s := &stage{t: t, b: testenv.NewBailiff(t, testenv.BailiffOptions{}), pg: pg}
+	s.apply("mount \"database\" {\n  type = \"broker\"\n}\n")
+	for name, server := range pg {
+		s.apply(target(name, server.AdminUser, server.AdminPassword, server))
+	}
+	return s
+}
+
+// onPostgres is newStage with a store in PostgreSQL.
+func onPostgres(t *testing.T, store *testenv.PostgresServer, pg map[string]*testenv.PostgresServer) *stage {
+	t.Helper()
+	if _, err := store.SQL(t.Context(), store.AdminUser, store.AdminPassword, "postgres", "create database bailiff encoding 'UTF8' template template0"); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte(store.AdminPassword+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := &stage{t: t, pg: pg, b: testenv.NewBailiff(t, testenv.BailiffOptions{
+		Config: fmt.Sprintf("store {\n  postgres {\n    url = %q\n    password_file = %q\n  }\n}\n",
+			"postgres://"+store.AdminUser+"@"+store.Addr+"/bailiff?sslmode=disable", file),
+	})}
 	s.apply("mount \"database\" {\n  type = \"broker\"\n}\n")
 	for name, server := range pg {
 		s.apply(target(name, server.AdminUser, server.AdminPassword, server))
@@ -151,6 +174,16 @@ func (s *stage) issue(token, role string) loan {
 		s.t.Fatalf("issue %s: got %d %s", role, a.code, a.body)
 	}
 	return decode[loan](s.t, a.body)
+}
+
+// tryIssue is issue for when it may fail.
+func (s *stage) tryIssue(token, role string) (l loan, err error) {
+	s.t.Helper()
+	a := s.do(http.MethodGet, "/v1/database/creds/"+role, token, "")
+	if a.code != http.StatusOK {
+		return l, fmt.Errorf("issue %s: got %d %s", role, a.code, a.body)
+	}
+	return l, json.Unmarshal([]byte(a.body), &l)
 }
 
 func (s *stage) revoke(token, id string) answer {
