@@ -40,6 +40,8 @@ type options struct {
 	size     int    // of the kv section; all where 0
 	profiles string // where profiles of Bailiff go
 	leases   int    // that a server starts with
+	drain    int    // credentials that end together
+	reads    int    // of the section pool
 }
 
 func run(ctx context.Context, args []string, out, progress io.Writer) (err error) {
@@ -47,8 +49,10 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.DurationVar(&o.seconds, "t", 3*time.Second, "length of one measurement")
 	flags.IntVar(&o.rounds, "rounds", 3, "rounds; the median counts")
-	flags.StringVar(&o.only, "only", "", "kv, postgres, bookkeeping, leases or policy; all where empty")
+	flags.StringVar(&o.only, "only", "", "kv, postgres, pool, drain, bookkeeping, leases or policy; all where empty")
 	flags.IntVar(&o.leases, "leases", 1_000_000, "active leases that a server starts with")
+	flags.IntVar(&o.drain, "drain", 20_000, "credentials that end together")
+	flags.IntVar(&o.reads, "reads", 200, "reads in the section pool")
 	flags.StringVar(&o.verb, "verb", "", "of the section kv: read or write; both where empty")
 	flags.IntVar(&o.size, "size", 0, "of the section kv: bytes of a value, 512 or 65536; both where 0")
 	flags.StringVar(&o.profiles, "profiles", "", "a directory for CPU profiles of Bailiff in the section kv")
@@ -77,7 +81,8 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 	for _, section := range []struct {
 		name  string
 		bench func(context.Context, *testenv.Env, options, io.Writer) error
-	}{{"kv", benchKV}, {"postgres", benchPostgres}, {"bookkeeping", benchBookkeeping}, {"leases", benchLeases}, {"policy", benchPolicy}} {
+	}{{"kv", benchKV}, {"postgres", benchPostgres}, {"pool", benchPool}, {"drain", benchDrain},
+		{"bookkeeping", benchBookkeeping}, {"leases", benchLeases}, {"policy", benchPolicy}} {
 		if o.only != "" && o.only != section.name {
 			continue
 		}

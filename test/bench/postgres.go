@@ -135,13 +135,24 @@ func repeat(ctx context.Context, callers int, d time.Duration, do func(context.C
 }
 
 func vaultWay(ctx context.Context, env *testenv.Env) (way, error) {
-	pg, err := env.StartPostgres(ctx)
+	_, vault, err := startVaultEngine(ctx, env)
 	if err != nil {
 		return way{}, err
 	}
+	return way{"Vault's database engine, defaults", func(ctx context.Context, callers int, d time.Duration) (result, error) {
+		return load(ctx, traffic{addr: vault.Addr, method: http.MethodGet, path: "/v1/database/creds/ro", token: vault.RootToken}, callers, d)
+	}}, nil
+}
+
+// startVaultEngine starts a PostgreSQL and a Vault that lends logins of it.
+func startVaultEngine(ctx context.Context, env *testenv.Env) (*testenv.PostgresServer, *testenv.VaultServer, error) {
+	pg, err := env.StartPostgres(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
 	vault, err := env.StartVault(ctx, testenv.VaultOptions{})
 	if err != nil {
-		return way{}, err
+		return nil, nil, err
 	}
 	for _, step := range [][3]string{
 		{http.MethodPost, "/v1/sys/mounts/database", `{"type":"database"}`},
@@ -150,22 +161,32 @@ func vaultWay(ctx context.Context, env *testenv.Env) (way, error) {
 		{http.MethodPost, "/v1/database/roles/ro", fmt.Sprintf(`{"db_name":"pg","creation_statements":%q,"default_ttl":"1h"}`, creation)},
 	} {
 		if err := vaultDo(ctx, vault, step[0], step[1], step[2]); err != nil {
-			return way{}, err
+			return nil, nil, err
 		}
 	}
-	return way{"Vault's database engine, defaults", func(ctx context.Context, callers int, d time.Duration) (result, error) {
-		return load(ctx, traffic{addr: vault.Addr, method: http.MethodGet, path: "/v1/database/creds/ro", token: vault.RootToken}, callers, d)
-	}}, nil
+	return pg, vault, nil
 }
 
 func bailiffWay(ctx context.Context, env *testenv.Env) (way, error) {
-	pg, err := env.StartPostgres(ctx)
+	_, bailiff, token, err := startBailiffLending(ctx, env, "")
 	if err != nil {
 		return way{}, err
 	}
+	return way{"**Bailiff**, defaults", func(ctx context.Context, callers int, d time.Duration) (result, error) {
+		return load(ctx, traffic{addr: bailiff.Addr, method: http.MethodGet, path: "/v1/database/creds/ro", token: token}, callers, d)
+	}}, nil
+}
+
+// startBailiffLending starts a PostgreSQL and a Bailiff that lends logins of it to whoever has the token; more goes into the
+// role.
+func startBailiffLending(ctx context.Context, env *testenv.Env, more string) (*testenv.PostgresServer, *testenv.BailiffServer, string, error) {
+	pg, err := env.StartPostgres(ctx)
+	if err != nil {
+		return nil, nil, "", err
+	}
 	bailiff, err := env.StartBailiff(ctx, testenv.BailiffOptions{})
 	if err != nil {
-		return way{}, err
+		return nil, nil, "", err
 	}
 	objects := fmt.Sprintf(`
 target "pg" {
@@ -180,7 +201,7 @@ mount "database" {
 producer "database/ro" {
   target              = "pg"
   default_ttl         = "1h"
-  creation_statements = [%q]
+  creation_statements = [%q]%s
 }
 policy "bench" {
   rules = "path \"database/creds/*\" { capabilities = [\"read\"] }"
@@ -188,15 +209,10 @@ policy "bench" {
 role "bench" {
   policies = ["bench"]
 }
-`, pg.Addr, pg.AdminUser, creation)
+`, pg.Addr, pg.AdminUser, creation, more)
 	if err := bailiff.Apply(ctx, objects, "BENCH_PASSWORD="+pg.AdminPassword); err != nil {
-		return way{}, err
+		return nil, nil, "", err
 	}
 	token, err := bailiff.NewIdentity(ctx, "bench", "bench")
-	if err != nil {
-		return way{}, err
-	}
-	return way{"**Bailiff**, defaults", func(ctx context.Context, callers int, d time.Duration) (result, error) {
-		return load(ctx, traffic{addr: bailiff.Addr, method: http.MethodGet, path: "/v1/database/creds/ro", token: token}, callers, d)
-	}}, nil
+	return pg, bailiff, token, err
 }
