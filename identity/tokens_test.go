@@ -277,6 +277,57 @@ func TestOtherServersFollow(t *testing.T) {
 	b.wantOut(t, second.Token, "unknown token")
 }
 
+// late is a store whose changes arrive late: something happens after they are read.
+type late struct {
+	document.Store
+	meanwhile func()
+	forgets   bool // it has changes no more
+}
+
+func (l *late) DocumentChanges(ctx context.Context, seq int64, limit int, spaces ...string) ([]document.Document, int64, error) {
+	found, horizon, err := l.Store.DocumentChanges(ctx, seq, limit, spaces...)
+	if f := l.meanwhile; f != nil {
+		l.meanwhile = nil
+		f()
+	}
+	if l.forgets {
+		horizon, err = l.DocumentSeq(ctx)
+		return nil, horizon, err
+	}
+	return found, horizon, err
+}
+
+func TestAServerThatWasAwayReadsEverything(t *testing.T) {
+	h := newHouse(t)
+	slow := &late{Store: h.db}
+	a, b := h.node(), h.node(func(c *identity.TokensConfig) { c.Store = slow })
+	app, _ := a.key(t, appID)
+	must(t, b.keys.Reload(t.Context()))
+	gone := a.child(t, app)
+	must(t, b.CatchUp(t.Context()))
+	must(t, a.Revoke(t.Context(), gone.Caller.Accessor))
+	made := a.child(t, app)
+	slow.forgets = true
+	must(t, b.CatchUp(t.Context()))
+	b.wantOut(t, gone.Token, "unknown token")
+	b.wantIn(t, made.Token, "")
+}
+
+func TestWhatIsToldLateUndoesNothing(t *testing.T) {
+	h := newHouse(t)
+	slow := &late{Store: h.db}
+	a, b := h.node(), h.node(func(c *identity.TokensConfig) { c.Store = slow })
+	app, _ := a.key(t, appID)
+	must(t, b.keys.Reload(t.Context()))
+	made := a.child(t, app)
+	must(t, b.CatchUp(t.Context()))
+	_, _, err := a.Renew(t.Context(), made.Caller.Accessor, time.Hour)
+	must(t, err)
+	slow.meanwhile = func() { must(t, b.Revoke(t.Context(), made.Caller.Accessor)) }
+	must(t, b.CatchUp(t.Context()))
+	b.wantOut(t, made.Token, "unknown token")
+}
+
 func TestAChildOfATokenThatEndsEnds(t *testing.T) {
 	h := newHouse(t)
 	a, b := h.node(), h.node()
@@ -439,6 +490,11 @@ func TestPoliciesOfGroupsAndClaims(t *testing.T) {
 	_, _, err = p.PutGroupAlias(t.Context(), identity.AliasChange{Of: external.ID, Name: "Ops", Accessor: "jwt_1", Path: "auth/jwt/", Type: "jwt"})
 	must(t, err)
 	n.wantIn(t, made.Token, "default deploy g-inner g-outer read")
+	_, _, err = p.PutGroup(t.Context(), identity.GroupChange{Name: "outermost", Policies: &[]string{"g-most"}, Groups: &[]string{outer.ID}})
+	must(t, err)
+	n.wantIn(t, made.Token, "default deploy g-inner g-most g-outer read")
+	most, _ := p.GroupNamed("Outermost")
+	must(t, p.DeleteGroup(t.Context(), most.ID))
 	again := login(func(s *identity.LoginSpec) { s.Groups = []string{"ops", "unknown"} })
 	n.wantIn(t, again.Token, "default deploy g-inner g-ops g-outer read")
 	n.wantIn(t, made.Token, "default deploy g-inner g-ops g-outer read")
