@@ -21,7 +21,8 @@ func (a *app) objectCommand(kind object.Kind) *cobra.Command {
 	plural := string(kind) + "s"
 	switch kind {
 	case object.KindPolicy:
-		plural = "policies"
+		return group("policy", "Ask about policies, write, test and compare them",
+			append([]*cobra.Command{a.objectList(kind, "policies"), a.objectShow(kind)}, a.policyCommands()...)...)
 	case object.KindNotify:
 		plural = "webhooks"
 	}

@@ -232,7 +232,11 @@ func (a *app) policyVersions() *cobra.Command {
 				return nil, fmt.Errorf("policy %q has no version %d", args[0], version)
 			}, func(list []api.PolicyVersion) table {
 				if version != 0 {
-					return table{note: strings.TrimRight(list[0].Rules, "\n")}
+					t := table{}
+					for _, line := range lines(strings.ReplaceAll(strings.TrimRight(list[0].Rules, "\n"), "\t", "    ")) {
+						t.add(line)
+					}
+					return t
 				}
 				t := table{head: []string{"VERSION", "WRITTEN", "BY", "SOURCE", "STANDS"}}
 				for _, v := range list {
