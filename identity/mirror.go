@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/bailiff-secrets/bailiff/internal/document"
 )
@@ -13,13 +14,16 @@ import (
 // It is safe for concurrent use.
 type mirror struct {
 	store  document.Store
-	shared bool             // other servers write too
 	takers map[string]taker // by space
 
 	mu     sync.Mutex // guards what follows, and is held while changes are taken
 	seq    int64      // every change up to it is taken
-	graves map[grave]int64
+	graves [2]map[grave]int64
+	dug    time.Time // since when the first of graves is filled
 }
+
+// graveTime is longer than anything is read before it is taken.
+const graveTime = time.Minute
 
 // taker keeps one space in memory.
 type taker interface {
@@ -29,7 +33,8 @@ type taker interface {
 	keep(keys map[string]bool, seq int64)
 }
 
-// grave is a document that was removed here while others' changes up to then may still come.
+// grave is a document that was removed here a short time ago. What somebody has read of it before then and takes only now
+// does not bring it back.
 type grave struct{ space, key string }
 
 // changesAtOnce is how many documents are asked for at a time.
@@ -78,8 +83,10 @@ func (m *mirror) loadSpace(ctx context.Context, space string, t taker, seq int64
 func (m *mirror) takeOne(d *document.Document) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.graves[grave{d.Space, d.Key}] > d.Seq {
-		return nil // it was read before it was removed here
+	for _, graves := range m.graves {
+		if graves[grave{d.Space, d.Key}] > d.Seq {
+			return nil
+		}
 	}
 	return m.takers[d.Space].take(d)
 }
@@ -116,7 +123,15 @@ func (m *mirror) catchUp(ctx context.Context) error {
 	}
 }
 
-// reached notes how far the changes are taken, and forgets graves from before.
+// dig needs m.mu.
+func (m *mirror) dig(d *document.Document) {
+	if at := time.Now(); m.graves[0] == nil || at.Sub(m.dug) > graveTime {
+		m.graves[0], m.graves[1], m.dug = map[grave]int64{}, m.graves[0], at
+	}
+	m.graves[0][grave{d.Space, d.Key}] = d.Seq
+}
+
+// reached notes how far the changes are taken.
 func (m *mirror) reached(seq int64, found []document.Document) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -124,11 +139,6 @@ func (m *mirror) reached(seq int64, found []document.Document) {
 		seq = found[len(found)-1].Seq
 	}
 	m.seq = max(m.seq, seq)
-	for g, s := range m.graves {
-		if s <= m.seq {
-			delete(m.graves, g)
-		}
-	}
 }
 
 // write makes changes durable, then lets them count here. Where they aren't those of what stands, it is
@@ -142,8 +152,8 @@ func (m *mirror) write(ctx context.Context, changes ...*document.Change) error {
 	for _, c := range changes {
 		d := c.Document
 		d.Deleted = c.Remove
-		if d.Deleted && m.shared {
-			m.graves[grave{d.Space, d.Key}] = d.Seq
+		if d.Deleted {
+			m.dig(&d)
 		}
 		if err := m.takers[d.Space].take(&d); err != nil {
 			return err

@@ -160,8 +160,9 @@ func (t *Tokens) Run(ctx context.Context) error {
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
 	trouble := ""
+	err := t.Tidy(ctx)
 	for {
-		err := t.Sweep(ctx)
+		err = errors.Join(err, t.Sweep(ctx))
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -171,6 +172,7 @@ func (t *Tokens) Run(ctx context.Context) error {
 			trouble = err.Error()
 			t.cfg.Logger.Error("tokens whose time is over could not be ended; they open nothing, and are tried again", "error", err)
 		}
+		err = nil
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():

@@ -27,7 +27,6 @@ type TokensConfig struct {
 	// called again where it fails, or where a crash came between.
 	Ended func(ctx context.Context, accessor string) error
 
-	Shared     bool                   // other servers use the store too
 	DefaultTTL time.Duration          // of a token that says nothing; zero: 768h
 	MaxTTL     time.Duration          // of any that is not periodic and not root's; zero: 768h
 	HasPolicy  func(name string) bool // for warnings; nil: none is given
@@ -131,7 +130,7 @@ func NewTokens(ctx context.Context, cfg TokensConfig) (*Tokens, error) {
 	}
 	t := &Tokens{cfg: cfg, byHash: map[tokenHash]*token{}, byAccessor: map[string]*token{}, roles: map[string]*kept[TokenRole]{}}
 	t.people = newPeople(func() *Directory { return cfg.Keys.dir.Load() })
-	t.mirror = &mirror{store: cfg.Store, shared: cfg.Shared, takers: t.people.takers(), graves: map[grave]int64{}}
+	t.mirror = &mirror{store: cfg.Store, takers: t.people.takers()}
 	t.people.mirror = t.mirror
 	maps.Copy(t.mirror.takers, map[string]taker{spaceToken: tokenTaker{t}, spaceRole: roleTaker{t}})
 	if err := t.mirror.load(ctx); err != nil {

@@ -57,7 +57,7 @@ func (h *house) node(with ...func(*identity.TokensConfig)) *node {
 	keys, err := identity.NewManager(h.t.Context(), h.db)
 	must(h.t, err)
 	keys.Use(identity.NewDirectory(declared(), roles()))
-	cfg := identity.TokensConfig{Store: h.db, Keys: keys, Logger: slog.New(slog.DiscardHandler), Ended: h.end, Shared: true}
+	cfg := identity.TokensConfig{Store: h.db, Keys: keys, Logger: slog.New(slog.DiscardHandler), Ended: h.end}
 	for _, f := range with {
 		f(&cfg)
 	}

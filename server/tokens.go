@@ -12,9 +12,8 @@ import (
 
 // openTokens reads the tokens, entities and groups that the store has.
 func (s *server) openTokens(ctx context.Context, fault func(string)) (err error) {
-	_, shared := s.db.(changer)
 	s.estate.tokens, err = identity.NewTokens(ctx, identity.TokensConfig{
-		Store: s.db, Keys: s.estate.manager, Logger: s.logger, Shared: shared, Fault: fault, HasPolicy: s.estate.hasPolicy,
+		Store: s.db, Keys: s.estate.manager, Logger: s.logger, Fault: fault, HasPolicy: s.estate.hasPolicy,
 		DefaultTTL: s.cfg.Tokens.DefaultTTL, MaxTTL: s.cfg.Tokens.MaxTTL,
 		Ended: func(ctx context.Context, accessor string) error {
 			return errors.Join(s.leases.RevokeToken(ctx, accessor), s.keepers.cubby.Forget(ctx, accessor))
