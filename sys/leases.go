@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -211,20 +212,60 @@ func (b *Backend) each(ctx context.Context, f broker.Filter, fn func(*broker.Lea
 	}
 }
 
+// usualStuck is how many irrevocable leases Vault shows where no limit is given, and the other words are Vault's too.
+const (
+	usualStuck  = 10000
+	moreAreWord = "Command halted because many irrevocable leases were found. To emit the entire list, re-run the command with force set true."
+)
+
 // stuckLeases lists what Vault calls irrevocable leases: those whose revocation has failed often, and is still tried.
 func (b *Backend) stuckLeases(ctx context.Context, c *call) (*gate.Response, error) {
 	if !askedForStuck(c) {
 		return &gate.Response{Status: gate.Missing}, nil
 	}
-	leases := []any{}
-	err := b.each(ctx, broker.Filter{States: []broker.State{broker.Stuck}}, func(l *broker.Lease) bool {
-		leases = append(leases, map[string]any{"lease_id": l.ID, "error": l.Error})
-		return len(leases) < maxLeaseKeys
+	limit, err := stuckLimit(c.Query.Get("limit"))
+	if err != nil {
+		return nil, err
+	}
+	table := b.cfg.Mounts()
+	leases, more := []any{}, false
+	err = b.each(ctx, broker.Filter{States: []broker.State{broker.Stuck}}, func(l *broker.Lease) bool {
+		if more = len(leases) == limit; more {
+			return false
+		}
+		mount := l.Mount
+		if m, _, found := table.Route(l.ID); found {
+			mount = m.Accessor
+		}
+		leases = append(leases, map[string]any{"lease_id": l.ID, "mount_id": mount, "error": l.Error})
+		return true
 	})
 	if err != nil {
 		return nil, err
 	}
-	return ok(map[string]any{"lease_count": len(leases), "leases": leases}), nil
+	resp := ok(map[string]any{"lease_count": len(leases), "leases": leases})
+	if more {
+		resp.Warnings = append(resp.Warnings, moreAreWord)
+	}
+	return resp, nil
+}
+
+// stuckLimit is how many are asked for; -1: all.
+func stuckLimit(text string) (int, error) {
+	switch {
+	case text == "":
+		return usualStuck, nil
+	case strings.EqualFold(text, "none"):
+		return -1, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return 0, invalid("invalid 'limit' provided: %v", err)
+	}
+	if n < 1 {
+		return 0, invalid("limit must be 'none' or a positive integer")
+	}
+	return n, nil
 }
 
 // countLeases counts them by the accessors of their mounts.

@@ -179,7 +179,7 @@ func TestLeasesThatCantBeEnded(t *testing.T) {
 		State: broker.Stuck, IssuedAt: now, ExpiresAt: now, MaxExpiresAt: now, IntentDeadline: now, NextAt: now.Add(time.Hour), Attempt: 9,
 		Cause: broker.Unreachable, Error: "no route",
 	}))
-	if got := w.ask("root", "read sys/leases?type=irrevocable", ""); got != `ok {"lease_count":1,"leases":[{"error":"no route","lease_id":"database/creds/ro/x1"}]}` {
+	if got := w.ask("root", "read sys/leases?type=irrevocable", ""); got != `ok {"lease_count":1,"leases":[{"error":"no route","lease_id":"database/creds/ro/x1","mount_id":"database_1"}]}` {
 		t.Errorf("got %s", got)
 	}
 	if got := w.ask("root", "read sys/leases/count?type=irrevocable", ""); got != `ok {"counts":{"database_1":1},"lease_count":1}` {
@@ -217,6 +217,18 @@ func TestMoreLeasesThanOnePageAreAllCounted(t *testing.T) {
 	must(t, all.Wait())
 	if got, want := w.ask("root", "read sys/leases/count?type=irrevocable", ""), fmt.Sprintf(`ok {"counts":{"database_1":%d},"lease_count":%d}`, many, many); got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+	for limit, want := range map[string]int{"": many, "none": many, "NONE": many, "2": 2, "1000": 1000, "1001": many, "5000": many} {
+		resp, err := w.do("root", "read sys/leases?type=irrevocable&limit="+limit, "")
+		must(t, err)
+		if n := len(resp.Data["leases"].([]any)); n != want || resp.Data["lease_count"] != want || (len(resp.Warnings) == 1) != (want < many) {
+			t.Errorf("limit %q: got %d leases, count %v, warnings %q, want %d", limit, n, resp.Data["lease_count"], resp.Warnings, want)
+		}
+	}
+	for _, limit := range []string{"0", "-1", "few"} {
+		if got := w.ask("root", "read sys/leases?type=irrevocable&limit="+limit, ""); !strings.HasPrefix(got, "invalid: ") || !strings.Contains(got, "limit") {
+			t.Errorf("limit %q: got %s", limit, got)
+		}
 	}
 	if got := w.data("root", "list sys/leases/lookup/database/creds/ro", ""); len(got["keys"].([]any)) != many {
 		t.Errorf("list: got %d keys, want %d", len(got["keys"].([]any)), many)

@@ -164,6 +164,8 @@ func TestAnswersAreVaults(t *testing.T) {
 		{"root", "GET", "sys/leases/count?type=irrevocable", "", ""},
 		{"root", "GET", "sys/leases/count", "", ""},
 		{"root", "GET", "sys/leases?type=irrevocable", "", ""},
+		{"root", "GET", "sys/leases?type=irrevocable&limit=none", "", ""},
+		{"root", "GET", "sys/leases?type=irrevocable&limit=5", "", ""},
 		{"ci", "PUT", "sys/leases/revoke/LEASE0", `{"sync":true}`, ""},
 		{"ci", "PUT", "sys/leases/lookup", `{"lease_id":"LEASE0"}`, ""},
 		{"ci", "PUT", "sys/leases/renew", `{"lease_id":"LEASE0"}`, ""},
