@@ -30,7 +30,7 @@ func (t *Tokens) Login(ctx context.Context, spec LoginSpec) (NewToken, error) {
 	rec := tokenRecord{
 		Accessor: newAccessor(), EntityID: e.ID, Owner: e.Name, Declared: e.Declared, Path: spec.Path, Display: spec.DisplayName,
 		Policies: sanitize(p.Policies, !p.NoDefaultPolicy), Meta: spec.Metadata, CIDRs: p.BoundCIDRs,
-		Method: spec.MountType, Mount: spec.MountPath, Accessed: spec.MountAccessor, Alias: spec.Alias, Claims: spec.Claims,
+		Method: spec.MountType, Mount: spec.MountPath, Accessed: spec.MountAccessor, Alias: spec.Alias, Claims: spec.Claims, By: spec.Role,
 		Created: now(), MaxTTL: p.MaxTTL, ExplicitMax: p.ExplicitMaxTTL, Period: p.Period, Renewable: !p.NotRenewable, Uses: p.Uses, Asked: p.TTL,
 	}
 	if rec.Path == "" {

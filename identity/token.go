@@ -40,6 +40,15 @@ type LoginSpec struct {
 	Role        string // of the method; for role-bound renewals and for the record
 }
 
+// Admission is whom an auth method let in, and how.
+type Admission struct {
+	MountAccessor string
+	Alias         string
+	Role          string // of the method
+	Metadata      map[string]string
+	Policies      []string // of the token
+}
+
 // NewToken is a token at the one moment when it can be seen.
 type NewToken struct {
 	Token  secret.Value

@@ -203,6 +203,10 @@ func (t *Tokens) Renew(ctx context.Context, accessor string, increment time.Dura
 	if x == nil {
 		return Info{}, nil, said("token not found")
 	}
+	again, err := t.stillLetIn(ctx, x)
+	if err != nil {
+		return Info{}, nil, err
+	}
 	var warnings []string
 	s, err := t.update(ctx, x, func(r *tokenRecord) error {
 		if x.state.Load().counts(t.cfg.Keys, time.Now()) != "" {
@@ -218,6 +222,9 @@ func (t *Tokens) Renew(ctx context.Context, accessor string, increment time.Dura
 				return fmt.Errorf("original token role %q could not be found, not renewing", r.Role)
 			}
 			tm.period, tm.explicitMax = role.Period, role.ExplicitMaxTTL
+		}
+		if again != nil {
+			tm.ttl, tm.max, tm.period = again.TTL, again.MaxTTL, again.Period
 		}
 		ttl, w, err := t.ttl(tm)
 		if err != nil {
@@ -238,4 +245,17 @@ func (t *Tokens) Renew(ctx context.Context, accessor string, increment time.Dura
 	i := t.info(s)
 	i.TTL = i.Left
 	return i, warnings, nil
+}
+
+// stillLetIn asks the auth method that a token came through; nil where there is nobody to ask.
+func (t *Tokens) stillLetIn(ctx context.Context, x *token) (*TokenParams, error) {
+	s := x.state.Load()
+	if t.cfg.Renewing == nil || s.Accessed == "" || s.KeyOf != "" || s.Parent != "" {
+		return nil, nil
+	}
+	p, err := t.cfg.Renewing(ctx, Admission{MountAccessor: s.Accessed, Alias: s.Alias, Role: s.By, Metadata: s.Meta, Policies: s.Policies})
+	if err != nil {
+		return nil, err
+	}
+	return &p, nil
 }

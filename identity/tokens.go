@@ -27,6 +27,10 @@ type TokensConfig struct {
 	// called again where it fails, or where a crash came between.
 	Ended func(ctx context.Context, accessor string) error
 
+	// Renewing asks the auth method that let somebody in whether they still may be, and with what: its error is what the caller
+	// is told. nil: a token goes on as it was made.
+	Renewing func(ctx context.Context, who Admission) (TokenParams, error)
+
 	DefaultTTL time.Duration          // of a token that says nothing; zero: 768h
 	MaxTTL     time.Duration          // of any that is not periodic and not root's; zero: 768h
 	HasPolicy  func(name string) bool // for warnings; nil: none is given
@@ -97,6 +101,7 @@ type tokenRecord struct {
 	Accessed string            `json:"mount_accessor,omitempty"`
 	Alias    string            `json:"alias,omitempty"`
 	Claims   map[string]string `json:"claims,omitempty"`
+	By       string            `json:"by,omitempty"` // the role of the method
 
 	Created     time.Time     `json:"created"`
 	Expires     time.Time     `json:"expires,omitzero"` // zero: never
@@ -231,7 +236,7 @@ func (s *tokenState) change(h tokenHash, rec *tokenRecord, version int64) (*docu
 	if rec.Parent == "" {
 		direct = rec.Key
 	}
-	c, err := change(spaceToken, h.key(), version, rec, "key", direct, "accessor", rec.Accessor, "parent", rec.Parent, "mount", rec.Accessed, "entity", rec.EntityID, "role", rec.Role)
+	c, err := change(spaceToken, h.key(), version, rec, "key", direct, "parent", rec.Parent, "mount", rec.Accessed, "entity", rec.EntityID)
 	if err != nil {
 		return nil, err
 	}
