@@ -107,10 +107,32 @@ func (d *demo) dynamic() {
 	d.step(login, "psql -c 'select * from orders'", "nobody logs in with it any more", ends(2, "failed"))
 }
 
+func (d *demo) logins() {
+	d.chapter("9. Logins, tokens and wrapping, by the vault command alone")
+	root := &shell{who: "The operator again, with nothing but the vault command.", vars: []string{
+		"VAULT_ADDR=" + d.bailiff.Addr, "VAULT_TOKEN=" + d.operator.last("BAILIFF_TOKEN"),
+	}}
+	d.step(root, "vault auth enable userpass", "a way to log in", fine("Enabled userpass"))
+	d.step(root, "vault policy write billing deploy/demo/billing.hcl", "a policy, beside those from files", fine("Uploaded policy: billing"))
+	d.step(root, "vault write auth/userpass/users/grace password=demo-grace policies=billing", "and somebody who has it", fine())
+	grace := &shell{who: "Grace of the billing team. She has a password and no token.", vars: []string{"VAULT_ADDR=" + d.bailiff.Addr}}
+	d.step(grace, "vault login -method=userpass username=grace password=demo-grace", "logged in", fine("You are now authenticated", "billing"))
+	d.step(grace, "vault kv get -field=key team-b/billing/stripe", "what her policy allows", fine("demo-sk-team-b"))
+	d.step(grace, "vault kv get secret/myapp/api-key", "and nothing else", ends(2, "403"), without(apiKey))
+	wrapped := d.step(grace, "vault read -wrap-ttl=60s -field=wrapping_token team-b/data/billing/stripe", "an envelope that can be opened once, within a minute", fine())
+	carl := &shell{who: "She hands it to Carl.", vars: []string{"VAULT_ADDR=" + d.bailiff.Addr, "VAULT_TOKEN=" + d.contractor.token()}}
+	open := "vault unwrap " + strings.TrimSpace(wrapped.stdout)
+	d.step(carl, open, "he opens it", fine("demo-sk-team-b"))
+	d.step(carl, open, "a second time nobody does", ends(2, "wrapping token is not valid"), without("demo-sk-team-b"))
+	d.step(grace, "vault token revoke -self", "logged out", fine("Success"))
+	d.step(grace, "vault kv get -field=key team-b/billing/stripe", "her token is worth nothing any more", ends(2, "403"), without("demo-sk-team-b"))
+}
+
 func (d *demo) whoReadIt() {
-	d.chapter("9. The question: who had the production database's password?")
+	d.chapter("10. The question: who had the production database's password?")
 	d.step(d.security, "bailiff audit query --path secret/data/myapp/db-password", "everybody who read it, and who tried",
 		fine("ana", "legacy-app", "carl", "denied"), without(password))
 	d.step(d.security, "bailiff audit query --identity carl --status denied", "everything that Carl was refused", fine("carl", "denied"), without("legacy-app"))
+	d.step(d.security, "bailiff audit query --identity userpass-grace", "and Grace's login is in it too", fine("auth/userpass/login/grace", "team-b/data/billing/stripe"), without("demo-grace"))
 	d.step(d.operator, "bailiff audit verify --dir "+d.bailiff.AuditDir(), "the trail is whole: nothing was cut out, added or changed", fine())
 }

@@ -41,7 +41,7 @@ func (d *demo) play() error {
 	}
 	ready := time.Now()
 	for _, chapter := range []func(){
-		d.baseline, d.bridge, d.govern, d.bothWays, d.unchanged, d.denied, d.trail, d.dynamic, d.whoReadIt,
+		d.baseline, d.bridge, d.govern, d.bothWays, d.unchanged, d.denied, d.trail, d.dynamic, d.logins, d.whoReadIt,
 	} {
 		chapter()
 		if d.err != nil {

@@ -26,6 +26,17 @@ func (s *shell) token() string {
 	return ""
 }
 
+// last is the value that a variable was given last.
+func (s *shell) last(name string) string {
+	value := ""
+	for _, v := range s.vars {
+		if n, given := cut(v); n == name {
+			value = given
+		}
+	}
+	return value
+}
+
 // result is what a command did.
 type result struct {
 	stdout, stderr string
