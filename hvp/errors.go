@@ -11,19 +11,15 @@ import (
 	"github.com/bailiff-secrets/bailiff/identity"
 )
 
-// mediaError is gate.Unsupported of a request body's format, for which HTTP has a status of its own.
-type mediaError struct{ err error }
+// refusal is the error of a request that this package refused, where Vault's answer is not the one of its kind.
+type refusal struct {
+	err error // as the gate recorded it
+	no  *no
+}
 
-func (e *mediaError) Error() string { return e.err.Error() }
+func (e *refusal) Error() string { return e.err.Error() }
 
-func (e *mediaError) Unwrap() error { return e.err }
-
-// quietError is an error whose words are for the trail alone.
-type quietError struct{ err error }
-
-func (e *quietError) Error() string { return e.err.Error() }
-
-func (e *quietError) Unwrap() error { return e.err }
+func (e *refusal) Unwrap() error { return e.err }
 
 // fail answers an error, which the gate has logged. It is the one place where errors become statuses.
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, q *gate.Request, err error) {
@@ -42,17 +38,19 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, q *gate.Request, 
 // describe is the status of an error and what a client is told.
 func describe(q *gate.Request, err error) (code int, words []string) {
 	var said *gate.Error
-	var media *mediaError
+	var ours *refusal
 	switch {
 	case errors.As(err, &said):
 		code := statusOf(said.Kind)
-		if code == http.StatusMethodNotAllowed && errors.As(err, &media) {
-			code = http.StatusUnsupportedMediaType
-		}
-		if code != http.StatusInternalServerError {
-			if errors.As(err, new(*quietError)) {
+		if errors.As(err, &ours) && said.Kind == ours.no.kind { // or else the caller is told something else
+			if ours.no.media {
+				code = http.StatusUnsupportedMediaType
+			}
+			if ours.no.quiet {
 				return code, nil
 			}
+		}
+		if code != http.StatusInternalServerError {
 			if said.Hint != "" {
 				return code, []string{said.Msg, said.Hint}
 			}

@@ -87,13 +87,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if no := h.read(q, r, rawQuery, below); no != nil {
 		err := h.gate.Refuse(r.Context(), q, no.kind, no.why)
 		nameRequest(w, q)
-		switch {
-		case no.media:
-			err = &mediaError{err}
-		case no.quiet:
-			err = &quietError{err}
-		}
-		h.fail(w, r, q, err)
+		h.fail(w, r, q, &refusal{err, no})
 		return
 	}
 	body := h.body(w, q, r)

@@ -136,13 +136,10 @@ func (h *Handler) health(r *http.Request) (int, any) {
 			return http.StatusBadRequest, nil
 		}
 	}
-	standbyOK := false
-	if v := q.Get("standbyok"); q.Has("standbyok") {
-		var err error
-		if standbyOK, err = strconv.ParseBool(v); v != "" && err != nil {
-			return http.StatusBadRequest, nil
-		}
-		standbyOK = standbyOK || v == ""
+	standbyOK, ok := readFlag(q, "standbyok")
+	_, perfOK := readFlag(q, "perfstandbyok") // there are none
+	if !ok || !perfOK {
+		return http.StatusBadRequest, nil
 	}
 	code := codes["activecode"]
 	switch {
@@ -162,6 +159,16 @@ func (h *Handler) health(r *http.Request) (int, any) {
 		b.PerformanceMode, b.DRMode, b.ClusterName, b.ClusterID = "unknown", "unknown", "", ""
 	}
 	return code, b
+}
+
+// readFlag reads the parameter name, which without a value is true; ok is false where it is neither true nor false.
+func readFlag(q url.Values, name string) (yes, ok bool) {
+	v := q.Get(name)
+	if !q.Has(name) || v == "" {
+		return q.Has(name), true
+	}
+	yes, err := strconv.ParseBool(v)
+	return yes, err == nil
 }
 
 // readCode reads the parameter name where it is given, and is false where that is not a status.

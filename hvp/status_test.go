@@ -118,6 +118,8 @@ func TestHealth(t *testing.T) {
 		{"a code that is no status", healthy, "activecode=99", 400},
 		{"a code that would be informational", healthy, "activecode=101", 400},
 		{"a flag that is none", standby, "standbyok=maybe", 400},
+		{"another flag", healthy, "perfstandbyok=true", 200},
+		{"another flag that is none", healthy, "perfstandbyok=maybe", 400},
 	}
 	for _, tt := range tests {
 		d := &doer{}
