@@ -80,11 +80,12 @@ func (r *recording) take() []string {
 	return lines
 }
 
-// through is a Handler in front of target, with nothing between that judges.
-func through(t *testing.T, target *recording) *doer {
+// through is a gate before target, where Bailiff logs in with token ("t"), with nothing between that judges.
+func through(t *testing.T, target *recording, token ...string) *doer {
 	t.Helper()
+	own := append(token, "t")[0]
 	v, err := upstream.New(upstream.Config{
-		Target: object.Target{Name: "vault-a", Type: "vault", Address: target.addr, Auth: &object.VaultAuth{Method: "token", Token: secret.New("t")}},
+		Target: object.Target{Name: "vault-a", Type: "vault", Address: target.addr, Auth: &object.VaultAuth{Method: "token", Token: secret.New(own)}},
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
