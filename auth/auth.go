@@ -46,6 +46,11 @@ type Exister interface {
 	Exists(ctx context.Context, m *Mount, rest string) (exists, known bool, err error)
 }
 
+// Renewer is a Method that can say of somebody whom it let in whether it would do so still. An error is what they are told.
+type Renewer interface {
+	Renew(ctx context.Context, m *Mount, who identity.Admission) (*Params, error)
+}
+
 // Outcome is the end of a request that needed no caller: a login, or an answer on the way to one.
 type Outcome struct {
 	Login    *identity.LoginSpec // the mount's fields are filled in by the Backend

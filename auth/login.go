@@ -113,12 +113,7 @@ func (x *mounted) complete(spec *identity.LoginSpec) {
 	}
 	spec.DisplayName = name
 	p := &spec.Params
-	if p.TTL == 0 {
-		p.TTL = m.Tune.DefaultTTL
-	}
-	if m.Tune.MaxTTL > 0 && (p.MaxTTL == 0 || p.MaxTTL > m.Tune.MaxTTL) {
-		p.MaxTTL = m.Tune.MaxTTL
-	}
+	m.limit(p)
 	switch m.Tune.TokenType {
 	case "batch", "service":
 		p.Type = m.Tune.TokenType
@@ -126,6 +121,16 @@ func (x *mounted) complete(spec *identity.LoginSpec) {
 		if p.Type == "" {
 			p.Type = "batch"
 		}
+	}
+}
+
+// limit fills in how long tokens of a mount live.
+func (m *Mount) limit(p *identity.TokenParams) {
+	if p.TTL == 0 {
+		p.TTL = m.Tune.DefaultTTL
+	}
+	if m.Tune.MaxTTL > 0 && (p.MaxTTL == 0 || p.MaxTTL > m.Tune.MaxTTL) {
+		p.MaxTTL = m.Tune.MaxTTL
 	}
 }
 

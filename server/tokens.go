@@ -14,6 +14,9 @@ import (
 func (s *server) openTokens(ctx context.Context, fault func(string)) (err error) {
 	s.estate.tokens, err = identity.NewTokens(ctx, identity.TokensConfig{
 		Store: s.db, Keys: s.estate.manager, Logger: s.logger, Fault: fault, HasPolicy: s.estate.hasPolicy,
+		Renewing: func(ctx context.Context, who identity.Admission) (identity.TokenParams, error) {
+			return s.estate.auth.Renew(ctx, who)
+		},
 		DefaultTTL: s.cfg.Tokens.DefaultTTL, MaxTTL: s.cfg.Tokens.MaxTTL,
 		Ended: func(ctx context.Context, accessor string) error {
 			return errors.Join(s.leases.RevokeToken(ctx, accessor), s.keepers.cubby.Forget(ctx, accessor))
