@@ -245,3 +245,21 @@ func FuzzSuite(f *testing.F) {
 		}
 	})
 }
+
+func TestSamplesMatchAndDont(t *testing.T) {
+	p := parse(t, "p", rule("a/+/c/*", "read")+rule("b", "list")+rule("x/{{identity.entity.name}}/y", "read"))
+	acl, allowed, denied := policy.Compile(p), 0, 0
+	for _, path := range policy.Samples(p) {
+		if strings.HasPrefix(path, "/") || strings.Contains(path, "//") || strings.ContainsAny(path, "+*{") {
+			t.Errorf("%q is no path", path)
+		}
+		if acl.Capabilities(path)[0] == "deny" {
+			denied++
+		} else {
+			allowed++
+		}
+	}
+	if allowed < 4 || denied < 4 {
+		t.Errorf("%d match and %d don't: too few to tell", allowed, denied)
+	}
+}

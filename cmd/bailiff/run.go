@@ -75,7 +75,7 @@ func (a *app) root() *cobra.Command {
 		return usage(cmd, err.Error())
 	})
 	root.AddCommand(a.loginCommand(), a.logoutCommand(), a.authCommand(), a.serverCommand(), a.bootstrapCommand(), a.applyCommand(), a.uscCommand(), a.auditCommand(),
-		a.leaseCommand(), a.revokeCommand(), a.revocationCommand(), a.reconcileCommand(), a.recoverCommand(), a.identityCommand(), a.ciCommand(), a.statusCommand(), a.versionCommand())
+		a.leaseCommand(), a.revokeCommand(), a.revocationCommand(), a.reconcileCommand(), a.discoverCommand(), a.recoverCommand(), a.identityCommand(), a.ciCommand(), a.statusCommand(), a.versionCommand(), a.importCommand())
 	for _, k := range listedKinds {
 		root.AddCommand(a.objectCommand(k))
 	}
