@@ -39,11 +39,18 @@ var volatile = []struct {
 // lasting finds durations as the command prints them: they are some seconds shorter at the second look.
 var lasting = regexp.MustCompile(`\b(\d+h)?(\d+m)?(\d+s)\b|\b\d+h\b|\b\d+m\b`)
 
+// metadata finds what the command prints of a token's metadata, in any order.
+var metadata = regexp.MustCompile(`(?m)(^token_meta_.*\n)+`)
+
 // squeeze takes away widths: they follow from what else is different.
 func squeeze(text string) string {
 	for _, w := range []struct{ find, put string }{{`[ \t]+`, " "}, {`--+`, "--"}, {`==+`, "=="}, {` \n`, "\n"}} {
 		text = regexp.MustCompile(w.find).ReplaceAllString(text, w.put)
 	}
+	text = metadata.ReplaceAllStringFunc(text, func(lines string) string {
+		sorted := slices.Sorted(strings.Lines(lines))
+		return strings.Join(sorted, "")
+	})
 	return lasting.ReplaceAllStringFunc(text, func(s string) string {
 		d, err := time.ParseDuration(s)
 		if err != nil || d < time.Minute/2 {
