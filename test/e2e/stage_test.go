@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -100,7 +101,9 @@ func producer(name, ttl string, statements ...string) string {
 // newStage starts a Bailiff of the test's own in front of Vaults of its own.
 func newStage(t *testing.T, o testenv.BailiffOptions, more ...string) *stage {
 	t.Helper()
-	s := &stage{t: t, a: testenv.NewVault(t), z: testenv.NewVault(t), b: testenv.NewBailiff(t, o)}
+	testenv.BuildBailiff(t, o.Tags...)
+	s := &stage{t: t}
+	together(t, func() { s.a = testenv.NewVault(t) }, func() { s.z = testenv.NewVault(t) }, func() { s.b = testenv.NewBailiff(t, o) })
 	s.apply(baseObjects + strings.Join(more, ""))
 	return s
 }
@@ -108,9 +111,24 @@ func newStage(t *testing.T, o testenv.BailiffOptions, more ...string) *stage {
 // newDatabaseStage starts a Bailiff of the test's own in front of a PostgreSQL of its own.
 func newDatabaseStage(t *testing.T, o testenv.BailiffOptions, more ...string) *stage {
 	t.Helper()
-	s := &stage{t: t, pg: testenv.NewPostgres(t), b: testenv.NewBailiff(t, o)}
+	testenv.BuildBailiff(t, o.Tags...)
+	s := &stage{t: t}
+	together(t, func() { s.pg = testenv.NewPostgres(t) }, func() { s.b = testenv.NewBailiff(t, o) })
 	s.apply(databaseObjects + strings.Join(more, ""))
 	return s
+}
+
+// together starts servers beside one another: each mostly waits. A start that fails has failed the test.
+func together(t *testing.T, starts ...func()) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for _, start := range starts {
+		wg.Go(start)
+	}
+	wg.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
 }
 
 // apply declares objects.
