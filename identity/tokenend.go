@@ -186,9 +186,13 @@ func (t *Tokens) Sweep(ctx context.Context) error {
 	return t.endAll(ctx, document.Query{Space: spaceToken, ExpiredAt: time.Now()})
 }
 
-// Tidy ends tokens whose parent is no more, which a crash right behind their making can leave.
+// Tidy ends tokens whose parent or whose access key is no more, which a crash right behind their making, or behind the end of
+// the other, can leave.
 func (t *Tokens) Tidy(ctx context.Context) error {
 	if err := t.mirror.catchUp(ctx); err != nil {
+		return err
+	}
+	if err := t.cfg.Keys.Reload(ctx); err != nil { // behind the tokens: the key of each was there before it
 		return err
 	}
 	var lost []*token
@@ -196,8 +200,8 @@ func (t *Tokens) Tidy(ctx context.Context) error {
 	t.mu.RLock()
 	for _, x := range t.byHash {
 		s := x.state.Load()
-		key := s.Parent == s.Key && s.Key != ""
-		if key && !t.cfg.Keys.stands(s.KeyOf, s.Key, at) || !key && s.Parent != "" && t.byAccessor[s.Parent] == nil {
+		byKey := s.Key != "" && (s.Parent == s.Key || s.Parent == "")
+		if byKey && !t.cfg.Keys.opens(s.KeyOf, s.Key, at) || !byKey && s.Parent != "" && t.byAccessor[s.Parent] == nil {
 			lost = append(lost, x)
 		}
 	}

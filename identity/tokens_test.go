@@ -328,6 +328,27 @@ func TestWhatIsToldLateUndoesNothing(t *testing.T) {
 	b.wantOut(t, made.Token, "unknown token")
 }
 
+func TestTidyEndsWhatIsLostAlone(t *testing.T) {
+	h := newHouse(t)
+	a, b := h.node(), h.node()
+	app, _ := a.key(t, appID) // of which b does not know yet
+	other, _ := a.key(t, appID)
+	made, below := a.child(t, app), a.child(t, other)
+	login, err := a.Login(t.Context(), identity.LoginSpec{MountPath: "auth/userpass/", MountAccessor: "userpass_1", MountType: "userpass", Alias: "x"})
+	must(t, err)
+	must(t, b.Tidy(t.Context()))
+	must(t, a.CatchUp(t.Context()))
+	for _, x := range []identity.NewToken{made, below, login} {
+		a.wantIn(t, x.Token, "")
+	}
+	must(t, a.keys.DeleteKey(t.Context(), appID, other.KeyID))
+	must(t, b.Tidy(t.Context()))
+	must(t, a.CatchUp(t.Context()))
+	a.wantIn(t, made.Token, "")
+	a.wantOut(t, below.Token, "unknown token")
+	a.wantIn(t, login.Token, "")
+}
+
 func TestAChildOfATokenThatEndsEnds(t *testing.T) {
 	h := newHouse(t)
 	a, b := h.node(), h.node()

@@ -172,7 +172,7 @@ func (e *estate) forgetKeys(ctx context.Context, p prepared) error {
 	var errs []error
 	for _, id := range p.goneIDs {
 		keys := e.manager.Keys(id)
-		if err := e.revokeFor(ctx, keys); err != nil {
+		if err := errors.Join(e.revokeFor(ctx, keys), e.tokens.RevokeEntity(ctx, identity.EntityIDOf(id))); err != nil {
 			errs = append(errs, err)
 			continue
 		}

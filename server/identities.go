@@ -83,7 +83,7 @@ func (i identities) DeleteKey(ctx context.Context, by, name, id string) error {
 	return noKey(i.estate.manager.DeleteKey(ctx, who.AccessID, id))
 }
 
-// SetDisabled switches an identity off or on, at once. What was issued to one that is switched off is revoked.
+// SetDisabled switches an identity off or on, at once. What was issued to one that is switched off is revoked, and its tokens end.
 func (i identities) SetDisabled(ctx context.Context, by, name string, disabled bool) error {
 	e := i.estate
 	e.mu.Lock()
@@ -109,7 +109,8 @@ func (i identities) SetDisabled(ctx context.Context, by, name string, disabled b
 	if !disabled {
 		return nil
 	}
-	return e.revokeFor(ctx, e.manager.Keys(id.AccessID)) // also where it was off: the last try may have been cut off here
+	// Also where it was off: the last try may have been cut off here.
+	return errors.Join(e.revokeFor(ctx, e.manager.Keys(id.AccessID)), e.tokens.RevokeEntity(ctx, identity.EntityIDOf(id.AccessID)))
 }
 
 // replace writes one object in place of the one that stands. The caller holds e.mu.

@@ -67,6 +67,41 @@ func TestTokensOnTwoServers(t *testing.T) {
 	soon(t, "it is refused on the other server", func() bool { return !lets(b, token) })
 }
 
+// TestTheTokensOfAnIdentityEndWithIt logs in by a declared alias, without an access key.
+func TestTheTokensOfAnIdentityEndWithIt(t *testing.T) {
+	x := newSharing(t)
+	a := x.start(t, "a")
+	ids := identities{a.estate}
+	for _, name := range []string{"off", "gone"} {
+		in := object.Identity{Name: name, Aliases: []object.Alias{{Mount: "userpass", Name: name}}}
+		if _, err := ids.Create(t.Context(), "test", in, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tokens := map[string]string{}
+	for _, name := range []string{"off", "gone"} {
+		made, err := a.estate.tokens.Login(t.Context(), identity.LoginSpec{MountPath: "auth/userpass/", MountAccessor: "userpass_1", MountType: "userpass", Alias: name})
+		if err != nil || made.Caller.Name != name {
+			t.Fatalf("%+v, %v", made.Caller, err)
+		}
+		tokens[name] = made.Token.Reveal()
+	}
+	if err := ids.SetDisabled(t.Context(), "test", "off", true); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.estate.DeleteObject(t.Context(), "test", object.KindIdentity, "gone", 0); err != nil {
+		t.Fatal(err)
+	}
+	for name, token := range tokens {
+		if code, _ := a.call(token, http.MethodGet, "auth/token/lookup-self", nil); code != http.StatusForbidden {
+			t.Errorf("%s: got %d", name, code)
+		}
+	}
+	if found, err := a.db.Documents(t.Context(), document.Query{Space: "token"}); err != nil || len(found) != 0 {
+		t.Errorf("%d tokens are kept, %v", len(found), err)
+	}
+}
+
 // TestATokenThatExpiresIsForgotten leaves a token to its end: the sweep removes it.
 func TestATokenThatExpiresIsForgotten(t *testing.T) {
 	x := newSharing(t)
