@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/bailiff-secrets/bailiff/audit"
@@ -34,6 +35,10 @@ const (
 	// lateNote is how long after a note the trail may show what happened to leases that are in the store. A process that was
 	// killed was so within a second of its last note.
 	lateNote = 10 * time.Second
+	// beat is how often the head is noted although it is where it was, in a store that others may put back meanwhile.
+	beat = 5 * time.Second
+	// checkEvery is how long it is believed that the store stands where it stood. Nobody puts one back in that time.
+	checkEvery = 100 * time.Millisecond
 )
 
 // recovery notices that the store has gone back in time, by what is kept outside it, and holds revocations then:
@@ -43,7 +48,8 @@ const (
 //   - The store knows how far the trail was a second ago. Where the trail goes on about leases for much longer, or about
 //     one that the store doesn't know, the store is from before that.
 //
-// Where the trail and its file went back too, nothing can be noticed.
+// Where the trail and its file went back too, nothing can be noticed. A store that several servers share may be put back
+// under those that run: each then looks, before it takes up work, whether its start and its last note are still there.
 type recovery struct {
 	*broker.Broker
 	store  metaStore
@@ -52,8 +58,14 @@ type recovery struct {
 	file   string // of the epoch
 	logger *slog.Logger
 
-	noted   uint64 // by the loop alone
-	trouble string
+	shared  bool   // the store may go back while this process runs
+	trouble string // by the loop alone
+
+	mu      sync.Mutex
+	epoch   uint64
+	noted   uint64
+	notedAt time.Time // zero: nothing is noted yet
+	checked time.Time
 }
 
 // noted is how far a trail was.
@@ -64,7 +76,8 @@ type noted struct {
 
 // newRecovery compares, holds if it must, and begins a new epoch. It must come before the broker runs.
 func newRecovery(ctx context.Context, leases *broker.Broker, store metaStore, trail *audit.Log, node, auditDir string, logger *slog.Logger) (*recovery, error) {
-	r := &recovery{Broker: leases, store: store, trail: trail, node: node, file: filepath.Clean(auditDir) + ".epoch", logger: logger}
+	_, shared := store.(changer)
+	r := &recovery{shared: shared, Broker: leases, store: store, trail: trail, node: node, file: filepath.Clean(auditDir) + ".epoch", logger: logger}
 	inStore, err := r.storedEpoch(ctx)
 	if err != nil {
 		return nil, err
@@ -77,7 +90,8 @@ func newRecovery(ctx context.Context, leases *broker.Broker, store metaStore, tr
 		return nil, fmt.Errorf("compare the store with the trail: %w", err)
 	}
 	// The store first: killed in between, the file's number is the smaller one, which proves nothing.
-	next := strconv.FormatUint(max(inStore, inFile)+1, 10)
+	r.epoch = max(inStore, inFile) + 1
+	next := strconv.FormatUint(r.epoch, 10)
 	if err := r.put(ctx, metaEpoch+node, []byte(next)); err != nil {
 		return nil, fmt.Errorf("note the start in the store: %w", err)
 	}
@@ -93,27 +107,38 @@ func (r *recovery) judge(ctx context.Context, inStore, inFile uint64) error {
 	if err != nil {
 		return err
 	}
-	if !held {
-		why, err := r.behind(ctx)
-		if inFile > inStore {
-			why = fmt.Sprintf("the store is from before a start of this server: it counts %d starts, and the file beside the trail %d", inStore, inFile)
-		} else if err != nil {
-			return err
-		}
-		if why == "" {
-			return nil
-		}
-		if h, err = r.NewHold(ctx, why); err != nil {
-			return err
-		}
-		text, err := json.Marshal(h)
-		if err != nil {
-			return err
-		}
-		if err := r.put(ctx, metaHold, text); err != nil {
-			return err
-		}
+	if held {
+		return r.begin(ctx, h)
 	}
+	why, err := r.behind(ctx)
+	if inFile > inStore {
+		why = fmt.Sprintf("the store is from before a start of this server: it counts %d starts, and the file beside the trail %d", inStore, inFile)
+	} else if err != nil {
+		return err
+	}
+	if why == "" {
+		return nil
+	}
+	return r.beginNew(ctx, why)
+}
+
+// beginNew holds everything that there is, durably.
+func (r *recovery) beginNew(ctx context.Context, why string) error {
+	h, err := r.NewHold(ctx, why)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	if err := r.put(ctx, metaHold, text); err != nil {
+		return err
+	}
+	return r.begin(ctx, h)
+}
+
+func (r *recovery) begin(ctx context.Context, h broker.Hold) error {
 	r.Hold(h)
 	r.logger.Error("revocations are held: see bailiff recover plan", "why", h.Why, "since", h.Since)
 	return r.trail.Append(ctx, &audit.Record{
@@ -121,18 +146,83 @@ func (r *recovery) judge(ctx context.Context, inStore, inFile uint64) error {
 	})
 }
 
+// check holds where a store that is shared has gone back since the last time, or where another server has found that.
+func (r *recovery) check(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.shared || time.Since(r.checked) < checkEvery {
+		return nil
+	}
+	why, err := r.wentBack(ctx)
+	if err != nil {
+		return err
+	}
+	if why != "" {
+		if err := r.beginNew(ctx, why); err != nil {
+			return err
+		}
+		if err := r.put(ctx, metaEpoch+r.node, []byte(strconv.FormatUint(r.epoch, 10))); err != nil {
+			return err
+		}
+		r.noted, r.notedAt = 0, time.Time{}
+	} else if _, here := r.Held(); !here {
+		h, there, err := r.storedHold(ctx)
+		if err == nil && there {
+			err = r.begin(ctx, h)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	r.checked = time.Now()
+	return nil
+}
+
+// wentBack says why the store must be from before something that this process has written, if it is. The caller holds r.mu.
+func (r *recovery) wentBack(ctx context.Context) (why string, err error) {
+	epoch, err := r.storedEpoch(ctx)
+	if err != nil {
+		return "", err
+	}
+	if epoch < r.epoch {
+		return fmt.Sprintf("the store was put back while this server ran: it counts %d of its %d starts", epoch, r.epoch), nil
+	}
+	if r.notedAt.IsZero() {
+		return "", nil
+	}
+	n, found, err := r.storedNote(ctx)
+	if err != nil {
+		return "", err
+	}
+	if !found || n.At.Before(r.notedAt.Add(-lateNote)) {
+		return fmt.Sprintf("the store was put back while this server ran: it is from %s, and was written to at %s",
+			n.At.Format(time.RFC3339), r.notedAt.Format(time.RFC3339)), nil
+	}
+	return "", nil
+}
+
+// guardedClaims takes up work only from a store that has not gone back unnoticed.
+type guardedClaims struct {
+	broker.Claimer
+	recovery *recovery
+}
+
+// Claim is part of broker.Claimer.
+func (g *guardedClaims) Claim(ctx context.Context, by string, now, until time.Time, limit int) ([]*broker.Lease, error) {
+	if err := g.recovery.check(ctx); err != nil {
+		return nil, err
+	}
+	return g.Claimer.Claim(ctx, by, now, until, limit)
+}
+
 // errProved ends a query.
 var errProved = errors.New("proved")
 
 // behind says why the store must be older than the trail, if it is.
 func (r *recovery) behind(ctx context.Context) (why string, err error) {
-	text, found, err := r.store.Meta(ctx, metaHead+r.node)
+	n, found, err := r.storedNote(ctx)
 	if err != nil || !found {
 		return "", err
-	}
-	var n noted
-	if err := json.Unmarshal(text, &n); err != nil {
-		return "", fmt.Errorf("the note of the trail's head can't be read: %w", err)
 	}
 	known := make(map[string]bool)
 	err = r.trail.Query(ctx, audit.Query{After: n.Seq, Forward: true}, func(rec *audit.Record) error {
@@ -155,6 +245,17 @@ func (r *recovery) behind(ctx context.Context) (why string, err error) {
 		err = nil
 	}
 	return why, err
+}
+
+func (r *recovery) storedNote(ctx context.Context) (n noted, found bool, err error) {
+	text, found, err := r.store.Meta(ctx, metaHead+r.node)
+	if err != nil || !found {
+		return n, false, err
+	}
+	if err := json.Unmarshal(text, &n); err != nil {
+		return n, false, fmt.Errorf("the note of the trail's head can't be read: %w", err)
+	}
+	return n, true, nil
 }
 
 func (r *recovery) storedEpoch(ctx context.Context) (uint64, error) {
@@ -207,6 +308,9 @@ func (r *recovery) Run(ctx context.Context) {
 }
 
 func (r *recovery) round(ctx context.Context) error {
+	if err := r.check(ctx); err != nil { // before a hold that the store doesn't know is taken for one that was confirmed
+		return err
+	}
 	if _, here := r.Held(); here {
 		_, there, err := r.storedHold(ctx)
 		if err == nil && !there {
@@ -221,8 +325,10 @@ func (r *recovery) round(ctx context.Context) error {
 
 // note writes how far the trail is, where it went on since the last time.
 func (r *recovery) note(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	n := noted{Seq: r.trail.Head().Seq, At: time.Now().UTC()}
-	if n.Seq == r.noted {
+	if n.Seq == r.noted && (!r.shared || n.At.Sub(r.notedAt) < beat) {
 		return nil
 	}
 	text, err := json.Marshal(n)
@@ -232,7 +338,7 @@ func (r *recovery) note(ctx context.Context) error {
 	if err := r.put(ctx, metaHead+r.node, text); err != nil {
 		return err
 	}
-	r.noted = n.Seq
+	r.noted, r.notedAt = n.Seq, n.At
 	return nil
 }
 

@@ -62,6 +62,7 @@ type server struct {
 	rotations *rotation.Manager
 	hooks     *notify.Manager
 	recovery  *recovery
+	guard     *guardedClaims // nil where this server is alone
 	front     *front
 	boot      *bootstrapper
 	metrics   *metrics
@@ -112,7 +113,7 @@ func open(ctx context.Context, cfg *config.Server, opts Options) (s *server, err
 	}
 	s.estate = newEstate(s.db, manager, s.logger)
 	if s.leases, err = broker.New(broker.Config{
-		Store: s.db, Claims: claims(s.db), Catalog: s.estate, Recorder: s.trail, Node: cfg.Node, Logger: s.logger, Fault: fault,
+		Store: s.db, Claims: s.guarded(), Catalog: s.estate, Recorder: s.trail, Node: cfg.Node, Logger: s.logger, Fault: fault,
 		NameKey: own.names, Schedules: s.estate.schedules,
 	}); err != nil {
 		return s, err
@@ -120,6 +121,9 @@ func open(ctx context.Context, cfg *config.Server, opts Options) (s *server, err
 	s.estate.leases = s.leases
 	if s.recovery, err = newRecovery(ctx, s.leases, s.db, s.trail, cfg.Node, cfg.Audit.Dir, s.logger); err != nil {
 		return s, err
+	}
+	if s.guard != nil {
+		s.guard.recovery = s.recovery
 	}
 	if err := s.rotate(fault); err != nil {
 		return s, err
@@ -130,7 +134,7 @@ func open(ctx context.Context, cfg *config.Server, opts Options) (s *server, err
 	if err := s.doors(ctx, fault); err != nil {
 		return s, err
 	}
-	s.metrics.registry.MustRegister(newHookMetrics(s.hooks), newLeaseMetrics(s.leases), newTrailMetrics(s.trail), heldMetric(s.leases.Held))
+	s.metrics.registry.MustRegister(newHookMetrics(s.hooks), newSweepMetrics(s.leases.Reports), newLeaseMetrics(s.leases), newTrailMetrics(s.trail), heldMetric(s.leases.Held))
 	s.boot = &bootstrapper{estate: s.estate, store: s.db, trail: s.trail}
 	if cfg.Listener.TLSCertFile != "" {
 		s.cert, err = loadCertificate(cfg.Listener.TLSCertFile, cfg.Listener.TLSKeyFile)
@@ -144,6 +148,15 @@ func claims(db store) broker.Claimer {
 		return db
 	}
 	return nil
+}
+
+// guarded is claims that look first whether the store has gone back.
+func (s *server) guarded() broker.Claimer {
+	if claims(s.db) == nil {
+		return nil
+	}
+	s.guard = &guardedClaims{Claimer: s.db}
+	return s.guard
 }
 
 // doors builds the gate, what it guards, and the doors before it.
