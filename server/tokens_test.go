@@ -44,10 +44,10 @@ func TestTokensOnTwoServers(t *testing.T) {
 	below, _ := child(b, parent)
 	soon(t, "so is its child here", func() bool { return lets(a, below) })
 
-	began := time.Now()
 	if code, body := b.call(token, http.MethodPost, "auth/token/revoke-self", nil); code != http.StatusNoContent {
 		t.Fatalf("%d %v", code, body)
 	}
+	began := time.Now()
 	if lets(b, token) || lets(b, below) {
 		t.Error("where it was revoked, a token or its child is let in")
 	}
