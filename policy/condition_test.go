@@ -126,6 +126,13 @@ func TestARuleIsUsedUp(t *testing.T) {
 	if d := compile(t, counted, update("")).Judge(q); !d.Allowed || d.Uses != nil || d.Rule.Policy != "p2" {
 		t.Errorf("got %+v, want it allowed by the rule that isn't counted", d)
 	}
+	sudo := `path "a" { capabilities = ["update", "sudo"] valid { uses = 3 } }`
+	if d := compile(t, sudo, update("")).Judge(q); !d.Allowed || d.Sudo || d.Uses != nil {
+		t.Errorf("got %+v, want nothing of the rule that would have to be counted", d)
+	}
+	if d := compile(t, sudo).Judge(q); !d.Allowed || !d.Sudo || d.Uses == nil {
+		t.Errorf("got %+v, want all of the rule, counted", d)
+	}
 	for same, text := range map[bool]string{
 		true:  "# moved\n\n" + `path "a" { comment = "x" capabilities = ["update", "read"] valid { uses = 3 } }`,
 		false: update(`valid { uses = 4 }`),
