@@ -264,6 +264,7 @@ func TestWhatACrashLeftIsSwept(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- b.Run(ctx) }()
 		time.Sleep(11 * time.Minute)
+		synctest.Wait()
 		if got := ask(t, b, "alive", policy.Read, "x", ""); got != `{"a":1}` || len(m.docs) != 1 {
 			t.Errorf("got %s and %d documents, want what lives alone", got, len(m.docs))
 		}

@@ -341,6 +341,7 @@ func TestTimeEndsIt(t *testing.T) {
 			t.Errorf("%d documents are left, want the one that can be opened", len(m.docs))
 		}
 		time.Sleep(time.Hour + time.Minute)
+		synctest.Wait()
 		if len(m.docs) != 0 {
 			t.Errorf("%d documents are left after an hour, want none: %v", len(m.docs), kept.Accessor)
 		}
