@@ -41,13 +41,14 @@ type place struct {
 	level int    // counted from the top
 }
 
-// placeOf finds the longest entry for a package.
+// placeOf finds the longest entry for a package; of two that are as long, the one that names it.
 func placeOf(name string) (place, bool) {
 	best, found := place{}, false
 	for level, entries := range levels() {
 		for _, entry := range entries {
 			unit, ok := match(entry, name)
-			if ok && (!found || len(unit) > len(best.unit)) {
+			named := len(unit) == len(best.unit) && entry == unit
+			if ok && (!found || len(unit) > len(best.unit) || named) {
 				best, found = place{name: name, unit: unit, entry: entry, level: level}, true
 			}
 		}

@@ -11,6 +11,7 @@ func levels() [][]string {
 		{"server"},
 		{"producers"}, // the catalogue
 		{"hvp", "api", "console", "gateway", "sys", "engine", "producers/*", "auth/*", "store/*"},
+		{"store/rows"},
 		{"rotation", "auth", "cubbyhole", "wrapping", "notify"},
 		{"broker", "usc", "upstream"},
 		{"gate"},

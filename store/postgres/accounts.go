@@ -2,11 +2,9 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
-	"github.com/bailiff-secrets/bailiff/internal/secret"
 	"github.com/bailiff-secrets/bailiff/rotation"
 )
 
@@ -25,7 +23,7 @@ func (db *DB) PutAccount(ctx context.Context, a *rotation.Account) error {
 	err := checkTimes(a.RotatedAt, a.NextAt)
 	var sealed []byte
 	if err == nil {
-		sealed, err = db.sealPasswords(a)
+		sealed, err = db.keys.SealPasswords(a)
 	}
 	if err != nil {
 		return fmt.Errorf("keeping the account %s%s: %w", a.Mount, a.Name, err)
@@ -99,53 +97,11 @@ func (db *DB) accounts(ctx context.Context, query string, args ...any) ([]*rotat
 		if err != nil {
 			return err
 		}
-		if err := db.openPasswords(&a, sealed); err != nil {
+		if err := db.keys.OpenPasswords(&a, sealed); err != nil {
 			return fmt.Errorf("the passwords of %s%s: %w", a.Mount, a.Name, err)
 		}
 		found = append(found, &a)
 		return nil
 	}, query, args...)
 	return found, err
-}
-
-// passwordsPlace is where an account's passwords are sealed for. A mount ends in a slash and no target's name has one, so
-// no two accounts share it.
-func passwordsPlace(a *rotation.Account) string { return "accounts|" + a.Mount + a.Name + "|secrets" }
-
-// passwords names an account's passwords as they are sealed together.
-func passwords(a *rotation.Account) map[string]*secret.Value {
-	return map[string]*secret.Value{"current": &a.Current, "next": &a.Next, "previous": &a.Previous, "declared": &a.Declared}
-}
-
-// sealPasswords seals all passwords of an account as one; nil where it has none.
-func (db *DB) sealPasswords(a *rotation.Account) ([]byte, error) {
-	plain := map[string][]byte{} // bytes, because a password need not be UTF-8
-	for name, v := range passwords(a) {
-		if !v.Empty() {
-			plain[name] = []byte(v.Reveal())
-		}
-	}
-	if len(plain) == 0 {
-		return nil, nil
-	}
-	b, err := json.Marshal(plain)
-	if err != nil {
-		return nil, err
-	}
-	return db.seal(b, passwordsPlace(a))
-}
-
-func (db *DB) openPasswords(a *rotation.Account, sealed []byte) error {
-	b, err := db.unseal(sealed, passwordsPlace(a))
-	if err != nil || b == nil {
-		return err
-	}
-	var plain map[string][]byte
-	if err := json.Unmarshal(b, &plain); err != nil {
-		return err
-	}
-	for name, v := range passwords(a) {
-		*v = secret.New(string(plain[name]))
-	}
-	return nil
 }

@@ -1,18 +1,13 @@
 package postgres
 
 import (
-	"fmt"
-	"math"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
 
-	"github.com/bailiff-secrets/bailiff/internal/seal"
+	"github.com/bailiff-secrets/bailiff/store/rows"
 )
-
-// The times that a column can hold: from 1677 to 2262.
-var minStamp, maxStamp = time.Unix(0, math.MinInt64), time.Unix(0, math.MaxInt64)
 
 // stamp reads a time from a column: nanoseconds since 1970, UTC; NULL is the zero time.
 type stamp time.Time
@@ -21,7 +16,7 @@ type stamp time.Time
 func (s *stamp) ScanInt64(v pgtype.Int8) error {
 	*s = stamp{}
 	if v.Valid {
-		*s = stamp(time.Unix(0, v.Int64).UTC())
+		*s = stamp(rows.Time(v.Int64))
 	}
 	return nil
 }
@@ -36,25 +31,10 @@ func at(t time.Time) *int64 {
 }
 
 // checkTimes refuses times that a column can't hold.
-func checkTimes(times ...time.Time) error {
-	for _, t := range times {
-		if !t.IsZero() && (t.Before(minStamp) || t.After(maxStamp)) {
-			return fmt.Errorf("the time %s can't be kept: it is out of range", t)
-		}
-	}
-	return nil
-}
+func checkTimes(times ...time.Time) error { return rows.CheckTimes(times...) }
 
 // nanos is t in nanoseconds, or the nearest that a column can hold.
-func nanos(t time.Time) int64 {
-	switch {
-	case t.Before(minStamp):
-		return math.MinInt64
-	case t.After(maxStamp):
-		return math.MaxInt64
-	}
-	return t.UnixNano()
-}
+func nanos(t time.Time) int64 { return rows.Nanos(t) }
 
 // plain makes words that came from elsewhere fit for a text column, which holds no zero byte and nothing but UTF-8.
 func plain(words string) string {
@@ -62,40 +42,10 @@ func plain(words string) string {
 }
 
 // blob is b, but never NULL.
-func blob(b []byte) []byte {
-	if b == nil {
-		return []byte{}
-	}
-	return b
-}
+func blob(b []byte) []byte { return rows.Blob(b) }
 
 // seal seals plain for a place; nothing stays nothing.
-func (db *DB) seal(plain []byte, where string) ([]byte, error) {
-	if len(plain) == 0 {
-		return nil, nil
-	}
-	s, err := db.currentSealer()
-	if err != nil {
-		return nil, err
-	}
-	return s.Seal(plain, where)
-}
+func (db *DB) seal(plain []byte, where string) ([]byte, error) { return db.keys.Seal(plain, where) }
 
 // unseal is the other way.
-func (db *DB) unseal(sealed []byte, where string) ([]byte, error) {
-	if len(sealed) == 0 {
-		return nil, nil
-	}
-	s, err := db.currentSealer()
-	if err != nil {
-		return nil, err
-	}
-	return s.Open(sealed, where)
-}
-
-func (db *DB) currentSealer() (seal.Sealer, error) {
-	if p := db.sealer.Load(); p != nil {
-		return *p, nil
-	}
-	return nil, ErrNoSealer
-}
+func (db *DB) unseal(sealed []byte, where string) ([]byte, error) { return db.keys.Open(sealed, where) }

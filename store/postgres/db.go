@@ -21,6 +21,7 @@ import (
 	"github.com/bailiff-secrets/bailiff/internal/seal"
 	"github.com/bailiff-secrets/bailiff/internal/secret"
 	"github.com/bailiff-secrets/bailiff/rotation"
+	"github.com/bailiff-secrets/bailiff/store/rows"
 )
 
 // Config says which database to use and how.
@@ -53,7 +54,7 @@ type DB struct {
 	docs   *docWriter
 	offset atomic.Int64 // nanoseconds that are added to this machine's clock, by tests alone
 
-	sealer atomic.Pointer[seal.Sealer]
+	keys rows.Keys
 
 	mu     sync.Mutex // guards closed and adding to begun
 	closed bool
@@ -134,7 +135,7 @@ func (db *DB) start(ctx context.Context) error {
 
 // UseSealer sets the sealer, or puts another in its place. Until there is one, everything that holds sealed bytes fails
 // with ErrNoSealer; Meta, PutMetaOnce and SwapMeta never need it, so that the sealer's own keys can be kept there.
-func (db *DB) UseSealer(s seal.Sealer) { db.sealer.Store(&s) }
+func (db *DB) UseSealer(s seal.Sealer) { db.keys.Use(s) }
 
 // Close waits for what was begun and closes the connections. Calls that come later fail with ErrClosed. Close may be called
 // again.

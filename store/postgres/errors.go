@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/bailiff-secrets/bailiff/store/rows"
 )
 
 // The errors of the store as such. The contracts' own (broker.ErrStale, object.ErrConflict and so on) come beside them.
@@ -16,7 +18,7 @@ var (
 	// ErrNewer is returned by Open for a database that a newer Bailiff has brought up to date.
 	ErrNewer = errors.New("a newer version of Bailiff uses this store: use that version or a later one")
 	// ErrNoSealer is returned where something sealed is touched before UseSealer.
-	ErrNoSealer = errors.New("the store has no keys yet for what is sealed")
+	ErrNoSealer = rows.ErrNoSealer
 	// ErrUnreachable is returned where there is no connection. Nothing of a write was done, and it may be tried again.
 	ErrUnreachable = errors.New("the store's database can't be reached")
 	// ErrUnknown is returned for a write whose answer was lost: it may have been done or not.

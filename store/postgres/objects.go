@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -10,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/bailiff-secrets/bailiff/internal/object"
-	"github.com/bailiff-secrets/bailiff/internal/secret"
 )
 
 const objectColumns = "kind, name, version, body, secrets, source, updated_at, updated_by"
@@ -35,7 +33,7 @@ func (db *DB) Apply(ctx context.Context, changes []object.Change) error {
 			return fmt.Errorf("there is no kind of object named %q", c.Record.Kind)
 		}
 		if err == nil {
-			sealed[i], err = db.sealSecrets(c.Record)
+			sealed[i], err = db.keys.SealSecrets(c.Record)
 		}
 		if err != nil {
 			return fmt.Errorf("keeping %s %q: %w", c.Record.Kind, c.Record.Name, err)
@@ -115,48 +113,11 @@ func (db *DB) objects(ctx context.Context, query string, args ...any) ([]object.
 			return err
 		}
 		r.Body = body
-		if r.Secrets, err = db.openSecrets(r, sealed); err != nil {
+		if r.Secrets, err = db.keys.OpenSecrets(r, sealed); err != nil {
 			return fmt.Errorf("the secrets of %s %q: %w", r.Kind, r.Name, err)
 		}
 		found = append(found, r)
 		return nil
 	}, query, args...)
 	return found, err
-}
-
-// secretsPlace is where an object's secrets are sealed for. No kind holds a slash, so no two objects share it.
-func secretsPlace(r object.Record) string {
-	return "objects|" + string(r.Kind) + "/" + r.Name + "|secrets"
-}
-
-// sealSecrets seals all secrets of an object as one; nil where it has none.
-func (db *DB) sealSecrets(r object.Record) ([]byte, error) {
-	if len(r.Secrets) == 0 {
-		return nil, nil
-	}
-	plain := make(map[string][]byte, len(r.Secrets)) // bytes, because a secret need not be UTF-8
-	for field, v := range r.Secrets {
-		plain[field] = []byte(v.Reveal())
-	}
-	b, err := json.Marshal(plain)
-	if err != nil {
-		return nil, err
-	}
-	return db.seal(b, secretsPlace(r))
-}
-
-func (db *DB) openSecrets(r object.Record, sealed []byte) (map[string]secret.Value, error) {
-	b, err := db.unseal(sealed, secretsPlace(r))
-	if err != nil || b == nil {
-		return nil, err
-	}
-	var plain map[string][]byte
-	if err := json.Unmarshal(b, &plain); err != nil {
-		return nil, err
-	}
-	secrets := make(map[string]secret.Value, len(plain))
-	for field, v := range plain {
-		secrets[field] = secret.New(string(v))
-	}
-	return secrets, nil
 }

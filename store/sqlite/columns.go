@@ -5,17 +5,13 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"fmt"
-	"math"
 	"time"
 
-	"github.com/bailiff-secrets/bailiff/internal/seal"
+	"github.com/bailiff-secrets/bailiff/store/rows"
 )
 
 // stamp is a time as a column: integer nanoseconds since 1970, UTC; NULL is the zero time.
 type stamp time.Time
-
-// The times that a column can hold: from 1677 to 2262.
-var minStamp, maxStamp = time.Unix(0, math.MinInt64), time.Unix(0, math.MaxInt64)
 
 // Value is for writing.
 func (s stamp) Value() (driver.Value, error) {
@@ -23,10 +19,10 @@ func (s stamp) Value() (driver.Value, error) {
 	if t.IsZero() {
 		return nil, nil
 	}
-	if t.Before(minStamp) || t.After(maxStamp) {
-		return nil, fmt.Errorf("the time %s can't be kept: it is out of range", t)
+	if err := rows.CheckTimes(t); err != nil {
+		return nil, err
 	}
-	return t.UnixNano(), nil
+	return rows.Nanos(t), nil
 }
 
 // Scan is for reading.
@@ -35,7 +31,7 @@ func (s *stamp) Scan(v any) error {
 	case nil:
 		*s = stamp{}
 	case int64:
-		*s = stamp(time.Unix(0, v).UTC())
+		*s = stamp(rows.Time(v))
 	default:
 		return fmt.Errorf("a time is stored as %T", v)
 	}
@@ -43,46 +39,13 @@ func (s *stamp) Scan(v any) error {
 }
 
 // nanos is t in nanoseconds, or the nearest that a column can hold.
-func nanos(t time.Time) int64 {
-	switch {
-	case t.Before(minStamp):
-		return math.MinInt64
-	case t.After(maxStamp):
-		return math.MaxInt64
-	}
-	return t.UnixNano()
-}
+func nanos(t time.Time) int64 { return rows.Nanos(t) }
 
 // seal seals plain for a place; nothing stays nothing.
-func (db *DB) seal(plain []byte, where string) ([]byte, error) {
-	if len(plain) == 0 {
-		return nil, nil
-	}
-	s, err := db.currentSealer()
-	if err != nil {
-		return nil, err
-	}
-	return s.Seal(plain, where)
-}
+func (db *DB) seal(plain []byte, where string) ([]byte, error) { return db.keys.Seal(plain, where) }
 
 // unseal is the other way.
-func (db *DB) unseal(sealed []byte, where string) ([]byte, error) {
-	if len(sealed) == 0 {
-		return nil, nil
-	}
-	s, err := db.currentSealer()
-	if err != nil {
-		return nil, err
-	}
-	return s.Open(sealed, where)
-}
-
-func (db *DB) currentSealer() (seal.Sealer, error) {
-	if p := db.sealer.Load(); p != nil {
-		return *p, nil
-	}
-	return nil, ErrNoSealer
-}
+func (db *DB) unseal(sealed []byte, where string) ([]byte, error) { return db.keys.Open(sealed, where) }
 
 // query runs a query on a connection that only reads and calls each for every row. The statement is prepared once for each
 // text, so the texts must be few.

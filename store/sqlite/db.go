@@ -21,6 +21,7 @@ import (
 	"github.com/bailiff-secrets/bailiff/identity"
 	"github.com/bailiff-secrets/bailiff/internal/object"
 	"github.com/bailiff-secrets/bailiff/internal/seal"
+	"github.com/bailiff-secrets/bailiff/store/rows"
 )
 
 // Config says which file to open and how.
@@ -54,7 +55,7 @@ type DB struct {
 	writes *sql.DB
 	writer *writer
 
-	sealer atomic.Pointer[seal.Sealer]
+	keys   rows.Keys
 	broken atomic.Pointer[error]
 	stmts  sync.Map // query text → *sql.Stmt of reads
 	claims claims
@@ -105,7 +106,7 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 
 // UseSealer sets the sealer, or puts another in its place. Until there is one, everything that holds sealed bytes fails
 // with ErrNoSealer; Meta, PutMetaOnce and SwapMeta never need it, so that the sealer's own keys can be kept there.
-func (db *DB) UseSealer(s seal.Sealer) { db.sealer.Store(&s) }
+func (db *DB) UseSealer(s seal.Sealer) { db.keys.Use(s) }
 
 // Err is the error that made the DB refuse further writes, or nil.
 func (db *DB) Err() error {

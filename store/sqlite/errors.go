@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	lib "modernc.org/sqlite/lib"
+
+	"github.com/bailiff-secrets/bailiff/store/rows"
 )
 
 // The errors of the store as such. The contracts' own (broker.ErrStale, object.ErrConflict and so on) come beside them.
@@ -19,7 +21,7 @@ var (
 	// ErrForeign is returned by Open for a file of something else.
 	ErrForeign = errors.New("this file is not a Bailiff store")
 	// ErrNoSealer is returned where something sealed is touched before UseSealer.
-	ErrNoSealer = errors.New("the store has no keys yet for what is sealed")
+	ErrNoSealer = rows.ErrNoSealer
 	// ErrFull is returned when the disk is full. Nothing of the write was done, and it may be tried again.
 	ErrFull = errors.New("there is no space left for the store")
 	// ErrBroken is returned by every write after an I/O error or damage, until a new start.

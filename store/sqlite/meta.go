@@ -1,6 +1,10 @@
 package sqlite
 
-import "context"
+import (
+	"context"
+
+	"github.com/bailiff-secrets/bailiff/store/rows"
+)
 
 // Meta finds a small value by its key; false where there is none. Values are kept as they are: what is secret must be sealed
 // by the caller, as the keyset is.
@@ -38,9 +42,4 @@ func (db *DB) changes(ctx context.Context, query string, args ...any) (changed b
 }
 
 // blob is b, but never NULL.
-func blob(b []byte) []byte {
-	if b == nil {
-		return []byte{}
-	}
-	return b
-}
+func blob(b []byte) []byte { return rows.Blob(b) }
