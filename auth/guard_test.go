@@ -105,6 +105,19 @@ func TestLockOutsInTime(t *testing.T) {
 		if g.Locked(m, "ann") {
 			t.Error("what is long past counts")
 		}
+		tuned := &auth.Mount{Type: "userpass", Accessor: "c", Tune: auth.Tune{Lockout: &auth.Lockout{Threshold: 2, Duration: time.Minute}}}
+		g.Wrong(tuned, "ann", from, true)
+		if g.Locked(tuned, "ann") {
+			t.Error("locked out after one, where two are set")
+		}
+		g.Wrong(tuned, "ann", from, true)
+		if !g.Locked(tuned, "ann") {
+			t.Error("not locked out after two, as is set")
+		}
+		time.Sleep(time.Minute + time.Second)
+		if g.Locked(tuned, "ann") {
+			t.Error("locked out for longer than is set")
+		}
 		if n := g.Remembered(); n > 5*8 {
 			t.Errorf("%d entries are remembered", n)
 		}

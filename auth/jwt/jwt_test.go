@@ -343,3 +343,20 @@ func TestAMountWithAPresetAsksItOfEachRole(t *testing.T) {
 		t.Errorf("got %v", a.Body)
 	}
 }
+
+func authTime(seconds int64) int64 { return time.Now().Unix() + seconds }
+
+// FuzzToken: whatever is presented, nothing is let in that the issuer has not signed, and nothing panics.
+func FuzzToken(f *testing.F) {
+	i := newIssuer(&testing.T{}, jose.ES256)
+	good := i.sign(claims{"iss": "me", "sub": "a", "aud": "v", "exp": 3600})
+	f.Add(good[:len(good)-1], `{"sub":"a"}`)
+	f.Add("a.b.c", `{"exp":1e400,"aud":[1,{}],"/x":{"y":[0]}}`)
+	f.Add(unsigned(claims{"sub": "a"}), `[]`)
+	f.Fuzz(func(t *testing.T, token, text string) {
+		if jwt.Verifies(t.Context(), []string{i.pem()}, token) && token != good {
+			t.Errorf("%q counts", token)
+		}
+		jwt.Look(text)
+	})
+}

@@ -241,3 +241,50 @@ func TestAnswersAreVaults(t *testing.T) {
 		{Method: "DELETE", Path: "sys/auth/cmpkube"},
 	})
 }
+
+// TestWhatTheReviewSaysCounts has an API that says of a real token what it is told to: it may know better than the token.
+func TestWhatTheReviewSaysCounts(t *testing.T) {
+	c := newCluster(t)
+	uid := c.account("app")
+	token := c.token("app", "bailiff")
+	answer := ""
+	api := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+		var review struct {
+			Spec struct {
+				Token     string   `json:"token"`
+				Audiences []string `json:"audiences"`
+			} `json:"spec"`
+		}
+		if r.URL.Path != "/apis/authentication.k8s.io/v1/tokenreviews" || r.Header.Get("Authorization") != "Bearer reviewer" ||
+			json.NewDecoder(r.Body).Decode(&review) != nil || review.Spec.Token != token || strings.Join(review.Spec.Audiences, " ") != "bailiff" {
+			out.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		out.WriteHeader(http.StatusCreated)
+		io.WriteString(out, answer)
+	}))
+	defer api.Close()
+	w := setUp(t, c, map[string]any{}, map[string]any{"bound_service_account_names": "app", "audience": "bailiff"})
+	w.Must("POST", "auth/kubernetes/config", map[string]any{"kubernetes_host": api.URL, "token_reviewer_jwt": "reviewer"})
+	user := "system:serviceaccount:" + c.namespace + ":app"
+	status := func(authenticated bool, user, uid, audience string) string {
+		return fmt.Sprintf(`{"kind":"TokenReview","status":{"authenticated":%v,"user":{"username":%q,"uid":%q},"audiences":[%q]}}`, authenticated, user, uid, audience)
+	}
+	for _, x := range []struct {
+		what, answer string
+		code         int
+	}{
+		{"all is well", status(true, user, uid, "bailiff"), http.StatusOK},
+		{"it is not good", status(false, user, uid, "bailiff"), http.StatusForbidden},
+		{"it is another account's", status(true, user+"2", uid, "bailiff"), http.StatusForbidden},
+		{"it is no account's", status(true, "admin", uid, "bailiff"), http.StatusForbidden},
+		{"the account is a new one", status(true, user, "other", "bailiff"), http.StatusForbidden},
+		{"it is for others", status(true, user, uid, "other"), http.StatusForbidden},
+		{"nonsense", `{"kind":"Status"}`, http.StatusBadGateway},
+	} {
+		answer = x.answer
+		if a := login(w, token); a.Code != x.code {
+			t.Errorf("%s: got %d %v, want %d", x.what, a.Code, a.Body, x.code)
+		}
+	}
+}
