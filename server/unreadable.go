@@ -90,13 +90,14 @@ func (u *unreadable) connState(c net.Conn, state http.ConnState) {
 	case state == http.StateActive:
 		w.begun.Store(true)
 	case w.begun.Swap(false):
-		r := &http.Request{RemoteAddr: c.RemoteAddr().String()}
+		ctx := peer.ConnContext(context.Background(), c)
+		r := (&http.Request{RemoteAddr: c.RemoteAddr().String()}).WithContext(ctx)
 		q := &gate.Request{Via: gate.HVP}
 		if from, err := u.peers.Of(r); err == nil {
 			q.ClientAddr, q.ProxyAddr = from.Addr, from.Proxy
 		}
 		// What is said to the client net/http has said already.
-		u.gate.Refuse(context.Background(), q, gate.Invalid, "what came could not be read as an HTTP request") //nolint:errcheck // the gate has logged it
+		u.gate.Refuse(ctx, q, gate.Invalid, "what came could not be read as an HTTP request") //nolint:errcheck // the gate has logged it
 	}
 }
 
