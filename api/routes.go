@@ -78,6 +78,8 @@ func (s *server) table() []route {
 		{get, "recover", nil, s.pass(policy.Read, "sys/bailiff/recover")},
 		{post, "recover", nil, forward[RecoverRequest](s, "sys/bailiff/recover")},
 		{post, "reconcile/{target}", nil, forward[ReconcileRequest](s, "sys/bailiff/reconcile/{target}")},
+		{get, "drift", nil, s.pass(policy.Read, "sys/bailiff/drift")},
+		{get, "discover/{target}", nil, s.pass(policy.Read, "sys/bailiff/discover/{target}")},
 		{post, "usc/list", nil, s.uscList},
 		{post, "usc/get", nil, s.uscGet},
 		{post, "usc/create", nil, s.uscCreate},

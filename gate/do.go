@@ -143,6 +143,7 @@ func greets(r *Request) bool {
 }
 
 func where(m *Mounts, r *Request) {
+	place(m, r)
 	if mount, rest, ok := m.Route(r.Path); ok {
 		r.Mount, r.Rest = mount, rest
 	}

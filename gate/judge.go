@@ -44,11 +44,11 @@ func (g *Gate) mayIt(ctx context.Context, r *Request) error {
 
 // judgeOp decides by capability, and finds out whether a write is a create or an update where that makes the difference.
 func judgeOp(ctx context.Context, acl *policy.ACL, r *Request) error {
-	r.Decision = acl.Decide(r.Op, r.Path)
+	r.Decision = acl.Decide(r.Op, r.FullPath())
 	if r.Op != policy.Update {
 		return nil
 	}
-	create := acl.Decide(policy.Create, r.Path)
+	create := acl.Decide(policy.Create, r.FullPath())
 	if may(create) == may(r.Decision) && !r.Decision.NeedsOp {
 		return nil
 	}
@@ -73,7 +73,7 @@ func may(d policy.Decision) bool { return d.Allowed || d.Conditional }
 // judgeAll decides with everything that a rule can look at, and finds the nearest rule for the record of a refusal. What is
 // granted only so many times is counted before it is granted.
 func (g *Gate) judgeAll(ctx context.Context, acl *policy.ACL, r *Request) error {
-	q := policy.Question{Op: r.Op, Path: r.Path, WrapTTL: r.WrapTTL, Context: contextOf(r)}
+	q := policy.Question{Op: r.Op, Path: r.FullPath(), WrapTTL: r.WrapTTL, Context: contextOf(r)}
 	if r.Decision.NeedsParams {
 		var err error
 		if q.Params, err = params(r); err != nil {

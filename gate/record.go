@@ -44,7 +44,7 @@ func (g *Gate) recordOf(r *Request, stage audit.Stage, status audit.Status, resp
 		Error: g.describe(r, err),
 		Stage: stage, Status: status, RequestID: r.ID, Via: string(r.Via),
 		Identity: r.Caller.Name, AccessID: r.Caller.AccessID, KeyID: cmp.Or(r.Caller.KeyID, r.Caller.Accessor), Method: r.Caller.Method,
-		UserAgent: cut(r.UserAgent, 256), Op: string(r.Op), Path: r.Path, Rule: r.Decision.Rule,
+		UserAgent: cut(r.UserAgent, 256), Op: string(r.Op), Path: r.FullPath(), Rule: r.Decision.Rule,
 	}
 	if r.ClientAddr.IsValid() {
 		rec.ClientAddr = r.ClientAddr.String()

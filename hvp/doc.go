@@ -7,6 +7,6 @@
 // The Handler reads the request target as it came: it must be reached without a mux that cleans paths in front of it, as
 // http.ServeMux does. Headers of a client never go further than this package, but for the ones that gate.Request names.
 //
-// Vault's namespaces are refused in words. HEAD is for the status paths alone: a read whose answer nobody gets must not
-// happen.
+// A namespace is a prefix of paths, in the path or in X-Vault-Namespace. HEAD is for the status paths alone: a read whose
+// answer nobody gets must not happen.
 package hvp

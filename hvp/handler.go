@@ -191,10 +191,8 @@ func (h *Handler) refused(q *gate.Request, r *http.Request) *no {
 	case q.Op != policy.Read && (q.Path == "sys/health" || q.Path == "sys/seal-status" || q.Path == "sys/leader" || q.Path == "sys/init"):
 		return &no{kind: gate.Unsupported, why: "the path can only be read", quiet: true}
 	}
-	for _, ns := range r.Header["X-Vault-Namespace"] {
-		if ns = strings.Trim(ns, "/"); ns != "" && ns != "root" {
-			return &no{kind: gate.Invalid, why: "namespaces are not served: leave X-Vault-Namespace away"}
-		}
+	if n := namespace(q, r.Header); n != nil {
+		return n
 	}
 	if n := wrapping(q, r.Header); n != nil {
 		return n

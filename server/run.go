@@ -181,7 +181,7 @@ func (s *server) doors(ctx context.Context, fault func(string)) error {
 		Auth:   s.estate.auth,
 		Leases: s.leases, Many: s.leases, Stuck: s.leases, Trail: s.index, Holders: s.index, Book: s.estate, Proofs: s.tree, Estate: s.estate, Mounts: s.estate.mounts, Policies: s.estate,
 		Identities: identities{s.estate}, Logger: s.logger, Tokens: s.estate.tokens, Status: s.status, Version: hvp.Version,
-		Recovery: s.recovery, Reconciler: s.leases, Wrapping: s.keepers.wraps,
+		Recovery: s.recovery, Reconciler: s.leases, Vaults: s.estate, Wrapping: s.keepers.wraps,
 	})
 	if err != nil {
 		return err

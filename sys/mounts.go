@@ -23,13 +23,17 @@ const (
 // uiMount tells which mount serves a path: every kv command of the vault command line asks first.
 func (b *Backend) uiMount(_ context.Context, c *call) (*gate.Response, error) {
 	path := c.args["path"]
-	m, _, found := b.cfg.Mounts().Route(path)
+	m, _, found := b.cfg.Mounts().Route(c.inNamespace(path))
+	if !found {
+		m, _, found = b.cfg.Mounts().Route(path)
+		found = found && m.Internal // which is in every namespace
+	}
 	if !found || !b.visible(c, m) {
 		return nil, &gate.Error{Kind: gate.Forbidden, Msg: fmt.Sprintf(
 			"preflight capability check returned 403, please ensure client's policies grant access to path %q", path+"/")}
 	}
 	data := mountData(m)
-	data["path"] = strings.TrimPrefix(m.Path, authPrefix)
+	data["path"] = c.shown(strings.TrimPrefix(m.Path, authPrefix))
 	return ok(data), nil
 }
 
@@ -37,13 +41,13 @@ func (b *Backend) uiMount(_ context.Context, c *call) (*gate.Response, error) {
 func (b *Backend) uiMounts(_ context.Context, c *call) (*gate.Response, error) {
 	secrets, auth := map[string]any{}, map[string]any{}
 	for _, m := range b.cfg.Mounts().All() {
-		if !b.visible(c, m) {
+		if !b.visible(c, m) || !c.holds(m) {
 			continue
 		}
 		if name, isAuth := strings.CutPrefix(m.Path, authPrefix); isAuth {
 			auth[name] = mountData(m)
 		} else {
-			secrets[m.Path] = mountData(m)
+			secrets[c.shown(m.Path)] = mountData(m)
 		}
 	}
 	return ok(map[string]any{"secret": secrets, "auth": auth}), nil
@@ -53,11 +57,24 @@ func (b *Backend) visible(c *call, m *gate.Mount) bool {
 	return b.cfg.Policies.ACL(&c.Caller).Mountable(m.Path)
 }
 
-func (b *Backend) mounts(context.Context, *call) (*gate.Response, error) {
+// holds tells whether m is in the namespace that is asked about. Bailiff's own are in every one.
+func (c *call) holds(m *gate.Mount) bool {
+	return c.Namespace == "" || m.Internal || strings.HasPrefix(m.Path, authPrefix) || strings.HasPrefix(m.Path, c.Namespace+"/")
+}
+
+// shown is the path of a mount as the namespace calls it.
+func (c *call) shown(path string) string {
+	if c.Namespace == "" {
+		return path
+	}
+	return strings.TrimPrefix(path, c.Namespace+"/")
+}
+
+func (b *Backend) mounts(_ context.Context, c *call) (*gate.Response, error) {
 	data := map[string]any{}
 	for _, m := range b.cfg.Mounts().All() {
-		if !strings.HasPrefix(m.Path, authPrefix) {
-			data[m.Path] = mountData(m)
+		if !strings.HasPrefix(m.Path, authPrefix) && c.holds(m) {
+			data[c.shown(m.Path)] = mountData(m)
 		}
 	}
 	return ok(data), nil
@@ -76,7 +93,7 @@ func (b *Backend) unlock(_ context.Context, c *call) (*gate.Response, error) {
 // mountOrTune reads one mount, or with /tune what could be tuned of it.
 func (b *Backend) mountOrTune(_ context.Context, c *call) (*gate.Response, error) {
 	path, tune := strings.CutSuffix(c.args["path"], "/tune")
-	m, found := b.mountAt(path + "/")
+	m, found := b.mountAt(c.inNamespace(path) + "/")
 	switch {
 	case !found && tune:
 		return nil, invalid("cannot fetch sysview for path %q", path+"/")

@@ -37,8 +37,8 @@ func (b *Backend) table() []route {
 		{read, "sys/mounts", b.mounts},
 		{"", "sys/mounts/auth/{path...}", b.auth}, // vault auth tune
 		{read, "sys/mounts/{path...}", b.mountOrTune},
-		{update, "sys/mounts/{path...}", b.tune},
-		{"", "sys/mounts/{path...}", notHere("mounts are declared in files: see bailiff apply")},
+		{update, "sys/mounts/{path...}", b.changeMount},
+		{remove, "sys/mounts/{path...}", b.disableMount},
 		{"", "sys/auth", b.auth},
 		{"", "sys/auth/{path...}", b.auth},
 		{update, "sys/locked-users/{accessor}/unlock/{name...}", b.unlock},
@@ -74,7 +74,8 @@ func (b *Backend) table() []route {
 		{update, "sys/tools/random/{source}/{bytes}", b.random},
 		{update, "sys/tools/hash", b.hash},
 		{update, "sys/tools/hash/{algorithm}", b.hash},
-		{"", "sys/remount", notHere("mounts are declared in files: see bailiff apply")},
+		{update, "sys/remount", b.remount},
+		{read, "sys/remount/status/{id}", b.remountStatus},
 
 		// Ours.
 		{read, "sys/bailiff/audit", b.queryTrail},
@@ -100,6 +101,8 @@ func (b *Backend) table() []route {
 		{update, "sys/bailiff/revocations/preview", b.preview},
 		{read, "sys/bailiff/revocations/{id}", b.revocation},
 		{update, "sys/bailiff/reconcile/{target}", b.reconcile},
+		{read, "sys/bailiff/drift", b.drift},
+		{read, "sys/bailiff/discover/{target}", b.discover},
 		{read, "sys/bailiff/recover", b.recoverPlan},
 		{update, "sys/bailiff/recover", b.recover},
 		{read, "sys/bailiff/status", b.status},

@@ -121,6 +121,8 @@ type Config struct {
 	Tokens     *identity.Tokens
 	Logger     *slog.Logger
 
+	// Vaults is nil where there are none behind.
+	Vaults Vaults
 	// Reconciler is nil where targets can't be compared.
 	Reconciler Reconciler
 	// Book is nil where questions about policies are not answered.
@@ -192,10 +194,13 @@ func (b *Backend) Open(r *gate.Request) bool {
 // NeedsSudo tells which paths need the sudo capability too, as in Vault. See gate.Guarded.
 func (b *Backend) NeedsSudo(r *gate.Request) bool {
 	switch r.Path {
-	case "sys/audit", "sys/leases":
+	case "sys/audit", "sys/leases", "sys/remount":
 		return true
 	case "sys/leases/lookup":
 		return r.Op == policy.List
+	}
+	if strings.HasPrefix(r.Path, "sys/mounts/") && !strings.HasPrefix(r.Path, "sys/mounts/auth/") && !strings.HasSuffix(r.Path, "/tune") {
+		return r.Op != policy.Read && r.Op != policy.List // secrets engines are made and destroyed on the Vaults behind
 	}
 	for _, prefix := range [...]string{
 		"sys/auth/", "sys/audit/", "sys/revoke-prefix/", "sys/revoke-force/",

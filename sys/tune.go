@@ -18,6 +18,7 @@ func (b *Backend) tune(ctx context.Context, c *call) (*gate.Response, error) {
 	if !isTune {
 		return nil, &gate.Error{Kind: gate.Unsupported, Msg: "mounts are declared in files: see bailiff apply"}
 	}
+	path = c.inNamespace(path)
 	rec, err := b.cfg.Estate.Object(ctx, object.KindMount, path)
 	if errors.Is(err, object.ErrNotFound) {
 		return nil, invalid("tune of path \"%s/\" failed: no mount entry found", path)
@@ -30,6 +31,9 @@ func (b *Backend) tune(ctx context.Context, c *call) (*gate.Response, error) {
 		return nil, err
 	}
 	m, isMount := v.(*object.Mount)
+	if isMount && m.Type == "vault" && b.cfg.Vaults != nil {
+		return b.tuneBehind(ctx, c, m)
+	}
 	if !isMount || m.Type != "broker" {
 		return nil, &gate.Error{Kind: gate.Unsupported, Msg: "the leases of this mount are kept by the Vault behind it: tune it there"}
 	}

@@ -201,7 +201,7 @@ func (c *client) readHead(cn *conn, a *answer) error {
 		return nil
 	}
 	for range maxInformational {
-		resp, err := http.ReadResponse(cn.br, nil)
+		resp, err := http.ReadResponse(cn.br, nil) //nolint:bodyclose // answerBody closes it
 		if err != nil {
 			return err
 		}

@@ -23,6 +23,8 @@ func (a *app) objectCommand(kind object.Kind) *cobra.Command {
 	case object.KindPolicy:
 		return group("policy", "Ask about policies, write, test and compare them",
 			append([]*cobra.Command{a.objectList(kind, "policies"), a.objectShow(kind)}, a.policyCommands()...)...)
+	case object.KindMount:
+		return group("mount", "Show mounts", a.mountList(a.objectList(kind, plural)), a.objectShow(kind))
 	case object.KindNotify:
 		plural = "webhooks"
 	}

@@ -32,6 +32,7 @@ func (f *objectFile) target(b *hcl.Block) {
 			"type":                     text(&t.Type),
 			"address":                  text(&t.Address),
 			"namespace":                text(&t.Namespace),
+			"default":                  truth(&t.Default),
 			"ca_cert":                  text(&t.CACert),
 			"tls_server_name":          text(&t.TLSServerName),
 			"tls_skip_verify":          truth(&t.TLSSkipVerify),

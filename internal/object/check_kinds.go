@@ -122,6 +122,7 @@ func (c *checker) postgresTarget(t *Target) {
 	}
 	c.absent("auth", t.Auth != nil, "it is for targets of type vault")
 	c.absent("namespace", t.Namespace != "", "it is for targets of type vault")
+	c.absent("default", t.Default, "it is for targets of type vault")
 	if t.MaxConnections < 0 || t.MaxConnections > maxConns {
 		c.bad("max_connections", "it must lie between 0 and 1000", "16 is what you get without it")
 	}

@@ -74,6 +74,7 @@ type Target struct {
 	Type           string       `json:"type"`              // vault, postgres
 	Address        string       `json:"address,omitempty"` // vault: base URL; postgres: a postgres:// URL without user and password
 	Namespace      string       `json:"namespace,omitempty"`
+	Default        bool         `json:"default,omitempty"` // vault: where secrets engines are enabled that nobody says more of
 	CACert         string       `json:"ca_cert,omitempty"` // PEM
 	TLSServerName  string       `json:"tls_server_name,omitempty"`
 	TLSSkipVerify  bool         `json:"tls_skip_verify,omitempty"`
