@@ -13,8 +13,8 @@ import (
 
 // Limits guard logins on one node. Zero fields are the defaults.
 type Limits struct {
-	PerAddress Rate // logins from one address (IPv6: one /64); default 200/s, at once 1000
-	PerName    Rate // logins as one name of a mount; default 100/s, at once 500
+	PerAddress Rate // logins from one address (IPv6: one /64); default 1000/s, at once 5000
+	PerName    Rate // logins as one name of a mount; default 1000/s, at once 5000
 	Wrong      Rate // wrong proofs from one address; default 2/s, at once 100
 	Entries    int  // names and addresses that are remembered, each; default 65536
 }
@@ -50,8 +50,8 @@ type failures struct {
 }
 
 func newGuard(l Limits) *guard {
-	usual(&l.PerAddress, Rate{200, 1000})
-	usual(&l.PerName, Rate{100, 500})
+	usual(&l.PerAddress, Rate{1000, 5000})
+	usual(&l.PerName, Rate{1000, 5000})
 	usual(&l.Wrong, Rate{2, 100})
 	if l.Entries == 0 {
 		l.Entries = 1 << 16
