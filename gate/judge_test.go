@@ -205,6 +205,36 @@ func TestWhatIsCountedIsTakenOnce(t *testing.T) {
 	}
 }
 
+// only takes uses of one rule.
+type only struct{ spent map[string]bool }
+
+func (o only) Take(_ context.Context, name string, _ int64) (bool, error) {
+	left := len(o.spent) > 0 && !o.spent[name]
+	o.spent[name] = true
+	return left, nil
+}
+
+func TestWhatIsUsedUpMakesWayForAnotherRule(t *testing.T) {
+	tr := &trail{}
+	two := rules{"two": `path "secret/*" { capabilities = ["read"] valid { uses = 1 } }
+path "secret/*" { capabilities = ["read"] valid { uses = 2 } }`}
+	mounts, err := gate.NewMounts([]*gate.Mount{{Path: "secret/", Type: "kv", Backend: &backend{trail: tr, resp: &gate.Response{Status: gate.NoContent}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := gate.New(gate.Config{
+		Authenticator: door{}, Policies: two, Mounts: func() *gate.Mounts { return mounts }, Recorder: tr, Logger: slog.New(slog.DiscardHandler),
+		Uses: only{map[string]bool{}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &gate.Request{Op: policy.Read, Path: "secret/a", Token: secret.New("two")}
+	if _, err := g.Do(t.Context(), r); err != nil || r.Decision.Rule.Line != 2 {
+		t.Errorf("got %v by %+v, want it allowed by the second rule", err, r.Decision.Rule)
+	}
+}
+
 func TestConditionsSeeTheRequest(t *testing.T) {
 	conditions := rules{
 		"reasoned": `path "secret/*" { capabilities = ["read"] when = "reason != '' && ticket == 'OPS-1' && identity.name == 'reasoned' && address == '10.0.0.1'" }`,

@@ -69,6 +69,18 @@ func TestConditionsDecide(t *testing.T) {
 	}
 }
 
+func TestNumbersAreExact(t *testing.T) {
+	params, err := policy.BodyParams("application/json", []byte(`{"n":9007199254740993}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for expression, want := range map[string]bool{"params.n == 9007199254740993": true, "params.n == 9007199254740992": false} {
+		if d := compile(t, update(`when = "`+expression+`"`)).Judge(&policy.Question{Op: policy.Update, Path: "a", Params: params}); d.Allowed != want {
+			t.Errorf("%s: got %+v, want %v", expression, d, want)
+		}
+	}
+}
+
 func TestConditionsAreRefused(t *testing.T) {
 	for _, c := range []struct{ rule, want string }{
 		{`when = 5`, `when must be a string with an expression`},

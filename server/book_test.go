@@ -11,9 +11,9 @@ import (
 	"github.com/bailiff-secrets/bailiff/policy"
 )
 
-func putPolicy(t *testing.T, s *server, rules string, version int64) {
+func putPolicy(t *testing.T, s *server, name, rules string, version int64) {
 	t.Helper()
-	rec, err := object.Encode(&object.Policy{Name: "app", Rules: rules})
+	rec, err := object.Encode(&object.Policy{Name: name, Rules: rules})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,6 +24,8 @@ func putPolicy(t *testing.T, s *server, rules string, version int64) {
 
 func TestPoliciesKeepTheirVersions(t *testing.T) {
 	s := newServer(t)
+	putPolicy(t, s, "app2", `path "x" {}`, 0)
+	putPolicy(t, s, "app2", `path "y" {}`, 1)
 	history := func() string {
 		t.Helper()
 		list, err := s.estate.PolicyVersions(t.Context(), "app")
@@ -41,14 +43,14 @@ func TestPoliciesKeepTheirVersions(t *testing.T) {
 		want string
 	}{
 		{func() {}, ""},
-		{func() { putPolicy(t, s, `path "a" {}`, 0) }, `1 "a" by ann true`},
-		{func() { putPolicy(t, s, `path "b" {}`, 1) }, `2 "b" by ann true, 1 "a" by ann false`},
+		{func() { putPolicy(t, s, "app", `path "a" {}`, 0) }, `1 "a" by ann true`},
+		{func() { putPolicy(t, s, "app", `path "b" {}`, 1) }, `2 "b" by ann true, 1 "a" by ann false`},
 		{func() {
 			if err := s.estate.DeleteObject(t.Context(), "bob", object.KindPolicy, "app", 0); err != nil {
 				t.Fatal(err)
 			}
 		}, `2 "b" by ann false, 1 "a" by ann false`},
-		{func() { putPolicy(t, s, `path "c" {}`, 0) }, `1 "c" by ann true, 2 "b" by ann false, 1 "a" by ann false`},
+		{func() { putPolicy(t, s, "app", `path "c" {}`, 0) }, `1 "c" by ann true, 2 "b" by ann false, 1 "a" by ann false`},
 	} {
 		step.do()
 		if got := history(); got != step.want {

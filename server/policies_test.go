@@ -45,6 +45,12 @@ func TestACompiledSetIsSharedAndTemplatesAreNot(t *testing.T) {
 			}
 		}
 	}
+	mine := parsed(t, map[string]string{"own": `path "secret/{{identity.entity.id}}" { capabilities = ["update"] }`})
+	for _, id := range []string{"e-1", "e-2"} { // of the same name, one after the other
+		if d := mine.acl(&identity.Caller{Name: "ann", EntityID: id, Policies: []string{"own"}}).Decide(policy.Update, "secret/"+id); !d.Allowed {
+			t.Errorf("%s: got %+v, want its own", id, d)
+		}
+	}
 	plain := []string{"plain"}
 	if p.acl(&identity.Caller{Name: "ann", Policies: plain}) != p.acl(&identity.Caller{Name: "bob", Policies: plain}) {
 		t.Error("two callers with the same policies have two compiled sets")

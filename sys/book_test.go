@@ -42,6 +42,7 @@ func (w *world) Callers() []policy.Member {
 	}
 	return []policy.Member{
 		member("root", "", "root"), member("ci", "", "app", "default"), member("nobody", "", "default"), member("nobody", "t1", "app", "default"), member("ann", "", "default", "own"),
+		member("bob", "", "app"), member("bob", "t2", "nightly"),
 	}
 }
 
@@ -61,7 +62,8 @@ path "sys/bailiff/policies/*" { capabilities = ["read", "update"] }`
 
 func TestQuestionsAboutPolicies(t *testing.T) {
 	w := newWorld(t, bookRules, nil)
-	w.declare(&object.Policy{Name: "own", Rules: `path "secret/data/{{identity.entity.name}}/*" { capabilities = ["read"] }`},
+	w.declare(&object.Policy{Name: "nightly", Rules: `path "night/*" { capabilities = ["read"] }`},
+		&object.Policy{Name: "own", Rules: `path "secret/data/{{identity.entity.name}}/*" { capabilities = ["read"] }`},
 		&object.Policy{Name: "wide", Rules: `path "secret/*" { capabilities = ["read"] }
 path "secret/data/app/prod/*" { capabilities = ["read"] }`})
 	names := func(data map[string]any) string {
@@ -73,11 +75,11 @@ path "secret/data/app/prod/*" { capabilities = ["read"] }`})
 		return strings.Join(out, " ")
 	}
 	for body, want := range map[string]string{
-		`{"op":"read","path":"secret/data/app/x"}`:                     "ci<nil>false nobody[t1]false root<nil>false",
+		`{"op":"read","path":"secret/data/app/x"}`:                     "bob<nil>false ci<nil>false nobody[t1]false root<nil>false",
 		`{"op":"read","path":"/secret/data/ann/x"}`:                    "ann<nil>false root<nil>false",
-		`{"op":"read","path":"night/x"}`:                               "ci<nil>true nobody[t1]true root<nil>false",
-		`{"op":"read","path":"night/x","time":"2026-11-24T05:00:00Z"}`: "ci<nil>false nobody[t1]false root<nil>false",
-		`{"op":"read","path":"night/x","time":"2026-11-24T07:00:00Z"}`: "root<nil>false",
+		`{"op":"read","path":"night/x"}`:                               "bob[t2]false ci<nil>true nobody[t1]true root<nil>false",
+		`{"op":"read","path":"night/x","time":"2026-11-24T05:00:00Z"}`: "bob<nil>false ci<nil>false nobody[t1]false root<nil>false",
+		`{"op":"read","path":"night/x","time":"2026-11-24T07:00:00Z"}`: "bob[t2]false root<nil>false",
 		`{"op":"update","path":"auth/token/renew-self"}`:               "ann<nil>false ci<nil>false nobody<nil>false root<nil>false",
 	} {
 		if got := names(w.data("root", "update sys/bailiff/policies/who-can", body)); got != want {
@@ -90,7 +92,7 @@ path "secret/data/app/prod/*" { capabilities = ["read"] }`})
 		{`{"identity":"nobody","op":"read","path":"secret/data/app/x"}`, `false no rule matches the path  [] [app wide]`},
 		{`{"identity":"nobody","token":"t1","op":"read","path":"secret/data/app/x"}`, `true the rule grants it app:1 [] []`},
 		{`{"identity":"ci","op":"read","path":"night/x","time":"2026-11-24T05:00:00Z"}`, `true the rule grants it app:3 [] []`},
-		{`{"identity":"ci","op":"read","path":"night/x","time":"2026-11-24T07:00:00Z"}`, `false the rule's condition does not hold app:3 [app 3 true] []`},
+		{`{"identity":"ci","op":"read","path":"night/x","time":"2026-11-24T07:00:00Z"}`, `false the rule's condition does not hold app:3 [app 3 true] [nightly]`},
 		{`{"identity":"ann","op":"read","path":"secret/data/ann/x"}`, `true the rule grants it own:1 [] []`},
 	} {
 		d := w.data("root", "update sys/bailiff/policies/explain", c.body)
