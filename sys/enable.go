@@ -155,6 +155,9 @@ func (b *Backend) remount(ctx context.Context, c *call) (*gate.Response, error) 
 	if err != nil {
 		return nil, err
 	}
+	if from == "" || to == "" {
+		return nil, invalid("both 'from' and 'to' path must be specified as a string")
+	}
 	from, to = c.inNamespace(strings.Trim(from, "/")), c.inNamespace(strings.Trim(to, "/"))
 	m, err := b.mountObject(ctx, from)
 	switch {
@@ -190,7 +193,7 @@ func (b *Backend) remount(ctx context.Context, c *call) (*gate.Response, error) 
 func (b *Backend) remountStatus(_ context.Context, c *call) (*gate.Response, error) {
 	id := c.args["id"]
 	if len(id) != 36 || strings.Count(id, "-") != 4 {
-		return nil, gate.Errorf(gate.NotFound, "no migration of this id")
+		return &gate.Response{Status: gate.Missing}, nil
 	}
 	return ok(map[string]any{"migration_id": id, "migration_info": map[string]any{"status": "success", "source_mount": "", "target_mount": ""}}), nil
 }

@@ -88,7 +88,7 @@ func flip(s string) string {
 func headers(a answer) string {
 	var lines []string
 	for name, values := range a.header {
-		if name != "Date" {
+		if name != "Date" && name != "X-Bailiff-Request-Id" { // which are another for each
 			lines = append(lines, name+": "+strings.Join(values, ", "))
 		}
 	}
