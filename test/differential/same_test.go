@@ -16,6 +16,7 @@ var volatile = []struct {
 	put  string
 }{
 	{regexp.MustCompile(`(?s)--+BEGIN ([A-Z ]+)--+.*?--+END [A-Z ]+--+`), "PEM $1"},
+	{regexp.MustCompile(`Waiting for terminal status in migration[^\n]*\n`), ""}, // if it took a moment
 	{regexp.MustCompile(` -H "X-Vault-Request: true"`), ""}, // it stands before or after the token
 	{regexp.MustCompile(`vault-cluster-[0-9a-f]{8}`), "CLUSTER"},
 	{regexp.MustCompile(`(?m)^(password|private_key|ca_chain|expiration|serial_number) .*$`), "$1 SOME"},
