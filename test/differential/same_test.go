@@ -17,7 +17,7 @@ var volatile = []struct {
 }{
 	{regexp.MustCompile(`(?s)--+BEGIN ([A-Z ]+)--+.*?--+END [A-Z ]+--+`), "PEM $1"},
 	{regexp.MustCompile(`Waiting for terminal status in migration[^\n]*\n`), ""}, // if it took a moment
-	{regexp.MustCompile(` -H "X-Vault-Request: true"`), ""}, // it stands before or after the token
+	{regexp.MustCompile(` -H "X-Vault-Request: true"`), ""},                      // it stands before or after the token
 	{regexp.MustCompile(`vault-cluster-[0-9a-f]{8}`), "CLUSTER"},
 	{regexp.MustCompile(`(?m)^(password|private_key|ca_chain|expiration|serial_number) .*$`), "$1 SOME"},
 	{regexp.MustCompile(`[A-Za-z0-9+/]{43}=`), "KEY"},
@@ -57,7 +57,14 @@ func squeeze(text string) string {
 		if err != nil || d < time.Minute/2 {
 			return s
 		}
-		return d.Round(10 * time.Second).String()
+		step := 10 * time.Second
+		switch {
+		case d > 90*time.Minute:
+			step = 10 * time.Minute
+		case d > 5*time.Minute:
+			step = time.Minute
+		}
+		return d.Round(step).String()
 	})
 }
 
