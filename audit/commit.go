@@ -416,8 +416,8 @@ func (l *Log) rotate() error {
 		f.Close()
 		return l.fail(fmt.Errorf("close audit segment: %w", err))
 	}
-	if p, err := printOf(w.seg.path); err == nil {
-		w.seg.print, w.seg.closed = p, true
+	if p, err := looksOf(w.seg.path); err == nil {
+		w.seg.looks, w.seg.closed = p, true
 	} else {
 		l.damage(w.seg, err)
 	}

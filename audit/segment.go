@@ -42,8 +42,8 @@ type segment struct {
 	first uint64
 
 	// The committer's own.
-	closed bool // nothing is written to it any more, and print is what it looked like then
-	print  print
+	closed bool // nothing is written to it any more, and looks is how it looked then
+	looks  looks
 
 	mu      sync.Mutex
 	indexed bool

@@ -13,20 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// print is what a file looks like from outside. That of a segment that another follows never changes.
-type print struct {
+// looks is what a file looks like from outside. That of a segment that another follows never changes.
+type looks struct {
 	ino, dev uint64
 	size     int64
 	sec, ns  int64 // when its bytes were changed last
 }
 
-func printOf(path string) (print, error) {
+func looksOf(path string) (looks, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
-		return print{}, &fs.PathError{Op: "stat", Path: path, Err: err}
+		return looks{}, &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
 	sec, ns := st.Mtim.Unix()
-	return print{ino: st.Ino, dev: uint64(st.Dev), size: st.Size, sec: sec, ns: ns}, nil //nolint:unconvert // the types differ between systems
+	return looks{ino: st.Ino, dev: uint64(st.Dev), size: st.Size, sec: sec, ns: ns}, nil //nolint:unconvert // the types differ between systems
 }
 
 // survey looks at every segment but the newest when the log is opened: each must be there and lead to the next.
@@ -36,12 +36,12 @@ func (l *Log) survey() {
 			l.damage(seg, why)
 			continue
 		}
-		p, err := printOf(seg.path)
+		p, err := looksOf(seg.path)
 		if err != nil {
 			l.damage(seg, err)
 			continue
 		}
-		seg.print, seg.closed = p, true
+		seg.looks, seg.closed = p, true
 	}
 }
 
@@ -83,14 +83,14 @@ func (l *Log) patrol() {
 		if !seg.closed {
 			continue
 		}
-		p, err := printOf(seg.path)
+		p, err := looksOf(seg.path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			l.damage(seg, errors.New("it was taken away"))
 		case err != nil:
 			l.damage(seg, err)
-		case p != seg.print:
-			l.damage(seg, fmt.Errorf("it was changed or replaced: it has %d bytes now, and had %d", p.size, seg.print.size))
+		case p != seg.looks:
+			l.damage(seg, fmt.Errorf("it was changed or replaced: it has %d bytes now, and had %d", p.size, seg.looks.size))
 		}
 	}
 }

@@ -36,7 +36,7 @@ func (d *dictionary) id(ctx context.Context, tx *sql.Tx, w word) (int64, error) 
 	err := tx.QueryRowContext(ctx, "SELECT id FROM "+d.table+" WHERE w = ? AND alias = ?", w.text, w.alias).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
 		var res sql.Result
-		if res, err = tx.ExecContext(ctx, "INSERT INTO "+d.table+" (w, alias) VALUES (?, ?)", w.text, w.alias); err == nil {
+		if res, err = tx.ExecContext(ctx, "INSERT INTO "+d.table+" (w, alias) VALUES (?, ?)", w.text, w.alias); err == nil { //nolint:gosec // a table of ours
 			id, err = res.LastInsertId()
 		}
 	}

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"database/sql"
@@ -102,7 +103,7 @@ func (x *Index) resume(ctx context.Context, db *sql.DB) error {
 	same := false
 	err := x.cfg.Log.Scan(ctx, seq-1, func(e audit.Entry) error {
 		sum := sha256.Sum256(e.Bytes)
-		same = e.Seq == seq && string(sum[:]) == string(hash)
+		same = e.Seq == seq && bytes.Equal(sum[:], hash)
 		return stop
 	})
 	if err != nil && !errors.Is(err, stop) {
@@ -130,7 +131,7 @@ func (x *Index) Run(ctx context.Context) error {
 		}
 		switch {
 		case ctx.Err() != nil, errors.Is(err, audit.ErrClosed):
-			return nil
+			return nil //nolint:nilerr // it was told to end
 		case err == nil:
 			trouble = ""
 		case err.Error() != trouble:

@@ -172,32 +172,36 @@ const rowsAtOnce = 100
 // insert puts rows into a table of pairs, in the order of its key. Rows that are there already stay.
 func insert(ctx context.Context, tx *sql.Tx, table string, rows []pair) error {
 	slices.SortFunc(rows, func(a, b pair) int { return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.seq, b.seq)) })
-	var stmt *sql.Stmt
 	args := make([]any, 0, 2*rowsAtOnce)
-	for part := range slices.Chunk(rows, rowsAtOnce) {
-		args = args[:0]
-		for _, p := range part {
-			args = append(args, p.key, p.seq)
-		}
-		query := "INSERT OR IGNORE INTO " + table + " VALUES (?, ?)" + strings.Repeat(", (?, ?)", len(part)-1)
-		if len(part) < rowsAtOnce {
-			if _, err := tx.ExecContext(ctx, query, args...); err != nil {
-				return err
-			}
-			continue
-		}
-		if stmt == nil {
-			var err error
-			if stmt, err = tx.PrepareContext(ctx, query); err != nil {
-				return err
-			}
-			defer stmt.Close()
-		}
-		if _, err := stmt.ExecContext(ctx, args...); err != nil {
+	whole := len(rows) / rowsAtOnce * rowsAtOnce
+	stmt, err := tx.PrepareContext(ctx, insertion(table, rowsAtOnce))
+	if err != nil {
+		return err
+	}
+	defer stmt.Close()
+	for part := range slices.Chunk(rows[:whole], rowsAtOnce) {
+		if _, err := stmt.ExecContext(ctx, flat(args, part)...); err != nil {
 			return err
 		}
 	}
-	return nil
+	if rest := rows[whole:]; len(rest) > 0 {
+		_, err = tx.ExecContext(ctx, insertion(table, len(rest)), flat(args, rest)...)
+	}
+	return err
+}
+
+// insertion puts n rows into a table of pairs.
+func insertion(table string, n int) string {
+	return "INSERT OR IGNORE INTO " + table + " VALUES (?, ?)" + strings.Repeat(", (?, ?)", n-1) //nolint:gosec // a table of ours, and nothing else
+}
+
+// flat lays rows behind one another in args.
+func flat(args []any, rows []pair) []any {
+	args = args[:0]
+	for _, p := range rows {
+		args = append(args, p.key, p.seq)
+	}
+	return args
 }
 
 func (h *haul) writeSums(ctx context.Context, tx *sql.Tx) error {

@@ -48,8 +48,8 @@ func TestScripts(t *testing.T) {
 			return os.WriteFile(filepath.Join(env.WorkDir, "vault-a.token"), []byte(vault.RootToken+"\n"), 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":  exits,
-			"jwt":    jwt,
+			"exits": exits,
+			"jwt":   jwt,
 			"hvp": func(ts *testscript.TestScript, neg bool, args []string) {
 				script := []string{"VAULT_ADDR=" + ts.Getenv("BAILIFF_ADDR"), "VAULT_TOKEN=" + ts.Getenv("BAILIFF_TOKEN"), bin}
 				if err := ts.Exec("env", append(script, args...)...); (err != nil) != neg {

@@ -53,7 +53,9 @@ func estate() []object.Record {
 }
 
 // hook is a webhook with a secret.
-func hook(body string) object.Record { return rec("notify", "x", body, "secret="+canary+"-of-16-bytes") }
+func hook(body string) object.Record {
+	return rec("notify", "x", body, "secret="+canary+"-of-16-bytes")
+}
 
 func TestCheckFindsNothingInAGoodEstate(t *testing.T) {
 	if err := object.Check(estate()); err != nil {
@@ -159,12 +161,12 @@ func TestCheck(t *testing.T) {
 		{"an access id of another", rec("identity", "x", `{"access_id":"p-abc123"}`), `access_id: identity "anna@example.com" has the same`},
 
 		{"a webhook without a URL", hook(`{"events":["lease.revoked"]}`), `url: it is missing`},
-		{"a webhook's URL with a user", hook(`{"url":"https://u:`+canary+`@h/x","events":["lease.revoked"]}`), `url: it holds a user`},
-		{"a webhook's URL with a query", hook(`{"url":"https://h/x?token=`+canary+`","events":["lease.revoked"]}`), `url: it holds a user, or something behind the path`},
+		{"a webhook's URL with a user", hook(`{"url":"https://u:` + canary + `@h/x","events":["lease.revoked"]}`), `url: it holds a user`},
+		{"a webhook's URL with a query", hook(`{"url":"https://h/x?token=` + canary + `","events":["lease.revoked"]}`), `url: it holds a user, or something behind the path`},
 		{"a webhook's URL of another kind", hook(`{"url":"ftp://h/x","events":["lease.revoked"]}`), `url: it is not an absolute https:// or http://`},
 		{"a webhook without a secret", rec("notify", "x", `{"url":"https://h","events":["lease.revoked"]}`), `secret: it is missing`},
 		{"a webhook with a short secret", rec("notify", "x", `{"url":"https://h","events":["lease.revoked"]}`, "secret=too-short"), `secret: it is shorter than 16 bytes`},
-		{"a webhook's secret in its body", hook(`{"url":"https://h","events":["lease.revoked"],"secret":"`+canary+`"}`), `secret: there is no such field: secrets stand beside`},
+		{"a webhook's secret in its body", hook(`{"url":"https://h","events":["lease.revoked"],"secret":"` + canary + `"}`), `secret: there is no such field: secrets stand beside`},
 		{"a webhook with a token", rec("notify", "x", `{"url":"https://h","events":["lease.revoked"]}`, "token="+canary), `token: there is no such secret field`},
 		{"a webhook of nothing", hook(`{"url":"https://h"}`), `events: it is missing`},
 		{"a webhook of an event that is none", hook(`{"url":"https://h","events":["lease.lost"]}`), `events: there is no event "lease.lost": use lease.expiring,`},

@@ -33,7 +33,7 @@ func expiringByEnd(t *testing.T, s Store) {
 		ending(t, s, fmt.Sprint("no", i), 20*time.Second, state)
 	}
 	for _, tt := range []struct {
-		after, until time.Duration // seconds
+		after, until int // seconds
 		want         []string
 	}{
 		{0, 40, []string{"a", "b", "c", "d"}},
@@ -42,7 +42,7 @@ func expiringByEnd(t *testing.T, s Store) {
 		{41, 100, nil},
 		{0, 5, nil},
 	} {
-		got, err := s.Expiring(t.Context(), epoch().Add(tt.after*time.Second), 0, epoch().Add(tt.until*time.Second), 100)
+		got, err := s.Expiring(t.Context(), epoch().Add(time.Duration(tt.after)*time.Second), 0, epoch().Add(time.Duration(tt.until)*time.Second), 100)
 		if err != nil || !slices.Equal(ids(got), tt.want) && len(got)+len(tt.want) > 0 {
 			t.Errorf("after %d until %d: got %q, %v, want %q", tt.after, tt.until, ids(got), err, tt.want)
 		}

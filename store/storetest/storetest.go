@@ -19,13 +19,18 @@ import (
 	"github.com/bailiff-secrets/bailiff/internal/secret"
 )
 
-// Store is all that Bailiff keeps.
-type Store interface {
+// Leases is all that is kept of leases.
+type Leases interface {
 	broker.Store
 	broker.Claimer
 	broker.Counter
 	broker.Revocations
 	broker.Expirer
+}
+
+// Store is all that Bailiff keeps.
+type Store interface {
+	Leases
 	object.Store
 	identity.KeyStore
 }
