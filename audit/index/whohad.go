@@ -146,10 +146,11 @@ func (x *Index) wholeDays(ctx context.Context, s holders, paths []int64, since, 
 	if !until.IsZero() {
 		to = dayOf(until) - 1
 	}
+	//nolint:gosec // numbers are put in, and nothing else
 	rows, err := x.db.QueryContext(ctx, `SELECT place.seq, names.w, s.via, s.op, s.status, s.n, s.first, s.last FROM place LEFT JOIN (
 	SELECT name, via, op, status, sum(n) AS n, min(first) AS first, max(last) AS last FROM sums
 	WHERE path IN (`+list(paths)+`) AND day BETWEEN ? AND ? GROUP BY name, via, op, status
-) s LEFT JOIN names ON names.id = s.name`, from, to) //nolint:gosec // numbers, and nothing else
+) s LEFT JOIN names ON names.id = s.name`, from, to)
 	if err != nil {
 		return 0, fmt.Errorf("index of the audit log: %w", err)
 	}
