@@ -130,6 +130,8 @@ func (d *demo) logins() {
 
 func (d *demo) whoReadIt() {
 	d.chapter("10. The question: who had the production database's password?")
+	d.step(d.security, "bailiff audit who-had secret/myapp/db-password --since 90d", "one command: who, how often, when, by which door",
+		fine("ana", "legacy-app", "carl"), without(password))
 	d.step(d.security, "bailiff audit query --path secret/data/myapp/db-password", "everybody who read it, and who tried",
 		fine("ana", "legacy-app", "carl", "denied"), without(password))
 	d.step(d.security, "bailiff audit query --identity carl --status denied", "everything that Carl was refused", fine("carl", "denied"), without("legacy-app"))

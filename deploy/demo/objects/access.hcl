@@ -57,6 +57,9 @@ policy "security" {
 path "sys/bailiff/audit" {
   capabilities = ["read"]
 }
+path "sys/bailiff/audit/*" {
+  capabilities = ["read"]
+}
 path "sys/bailiff/leases" {
   capabilities = ["list"]
 }
