@@ -11,8 +11,14 @@ import (
 
 // Decode reads the bytes of a record.
 func Decode(rec []byte, r *Record) error {
+	return DecodeWith(rec, r, func(b []byte) string { return string(b) })
+}
+
+// DecodeWith is Decode for somebody who reads many: text makes a string of the bytes of a field, and may give one that it made
+// before.
+func DecodeWith(rec []byte, r *Record, text func([]byte) string) error {
 	*r = Record{}
-	d := decoder{b: rec}
+	d := decoder{b: rec, str: text}
 	if d.record(r) {
 		return nil
 	}
@@ -26,8 +32,9 @@ func Decode(rec []byte, r *Record) error {
 // decoder reads what appendTail writes, quicker than encoding/json. It gives up, and so leaves the record to that, at whatever
 // it does not expect: a field that it doesn't know, an escape, an object.
 type decoder struct {
-	b []byte
-	i int
+	b   []byte
+	i   int
+	str func([]byte) string
 }
 
 func (d *decoder) record(r *Record) bool {
@@ -79,15 +86,20 @@ func (d *decoder) field(r *Record, name []byte) bool {
 	case "time":
 		return r.Time.UnmarshalText(text) == nil
 	case "stage":
-		r.Stage = Stage(text)
+		r.Stage = Stage(d.str(text))
 	case "status":
-		r.Status = Status(text)
+		r.Status = Status(d.str(text))
 	default:
 		to := textField(r, name)
 		if to == nil {
 			return false
 		}
-		*to = string(text)
+		switch to {
+		case &r.RequestID, &r.LeaseID, &r.Principal, &r.Detail, &r.Error: // seldom the same twice
+			*to = string(text)
+		default:
+			*to = d.str(text)
+		}
 	}
 	return true
 }
@@ -109,7 +121,7 @@ func (d *decoder) rule(r *Record) bool {
 		return false
 	}
 	name, ok := d.text()
-	rule.Policy = string(name)
+	rule.Policy = d.str(name)
 	if !ok || !d.skip(`,"version":`) {
 		return false
 	}
@@ -122,7 +134,7 @@ func (d *decoder) rule(r *Record) bool {
 		return false
 	}
 	pattern, ok := d.text()
-	rule.Pattern = string(pattern)
+	rule.Pattern = d.str(pattern)
 	r.Rule = &rule
 	return ok && d.skip("}")
 }

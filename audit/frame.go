@@ -92,7 +92,12 @@ type frames struct {
 
 // readFrames reads the frames of r between the offsets off and end.
 func readFrames(r io.ReaderAt, off, end int64) *frames {
-	return &frames{r: r, off: off, end: end, buf: make([]byte, max(0, min(int64(2*maxFrame), end-off)))}
+	return readFramesIn(make([]byte, max(0, min(int64(2*maxFrame), end-off))), r, off, end)
+}
+
+// readFramesIn is readFrames with a buffer for what is read, which has room for two frames or for all there is.
+func readFramesIn(buf []byte, r io.ReaderAt, off, end int64) *frames {
+	return &frames{r: r, off: off, end: end, buf: buf}
 }
 
 // next returns the next frame, valid until the call after it; io.EOF at the end; a reason why there is no frame at s.off

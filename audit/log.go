@@ -70,6 +70,7 @@ type Log struct {
 	low   atomic.Pointer[error] // why ordinary records can't be recorded just now
 	stats counters
 	pool  sync.Pool // of *pending
+	scans sync.Pool // of *[]byte, with room for two frames
 
 	writing sync.Mutex // held by whoever commits; taken before mu
 	w       writer

@@ -59,7 +59,13 @@ func (l *Log) scanSegment(ctx context.Context, seg *segment, after, last uint64,
 		return fmt.Errorf("open audit segment: %w", err)
 	}
 	defer f.Close()
-	in := readFrames(f, off, size)
+	buf, _ := l.scans.Get().(*[]byte)
+	if buf == nil {
+		b := make([]byte, 2*maxFrame)
+		buf = &b
+	}
+	defer l.scans.Put(buf)
+	in := readFramesIn(*buf, f, off, size)
 	for {
 		fr, err := in.next()
 		if errors.Is(err, io.EOF) {

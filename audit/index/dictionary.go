@@ -57,3 +57,24 @@ func (d *dictionary) keep() {
 }
 
 func (d *dictionary) drop() { clear(d.fresh) }
+
+// texts are strings that were made before, so that what many records have in common is not made again for each.
+type texts map[string]string
+
+// maxText is how long a text may be to be kept.
+const maxText = 256
+
+// of is b as a string.
+func (t texts) of(b []byte) string {
+	if s, ok := t[string(b)]; ok {
+		return s
+	}
+	s := string(b)
+	if len(s) <= maxText {
+		if len(t) > maxWords {
+			clear(t)
+		}
+		t[s] = s
+	}
+	return s
+}

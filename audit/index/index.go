@@ -38,6 +38,11 @@ type Index struct {
 	seq  atomic.Uint64 // of the record that was taken in last
 	path *dictionary   // Run's own
 	name *dictionary   // Run's own
+
+	rec   audit.Record // Run's own
+	texts texts        // Run's own
+
+	aliases map[[2]string]string // by path and mount; Run's own
 }
 
 // Open opens an index, or begins one. One that can't be used, or is of another log, is thrown away. Close must be called.
@@ -84,7 +89,8 @@ func (x *Index) open(ctx context.Context) error {
 		return errors.Join(err, db.Close())
 	}
 	x.db = db
-	x.path, x.name = newDictionary("paths"), newDictionary("names")
+	x.path, x.name, x.texts = newDictionary("paths"), newDictionary("names"), make(texts)
+	x.aliases = make(map[[2]string]string)
 	return nil
 }
 

@@ -83,8 +83,8 @@ func (x *Index) forget() {
 
 // add puts one record into the haul.
 func (x *Index) add(ctx context.Context, tx *sql.Tx, h *haul, e audit.Entry) error {
-	var r audit.Record
-	if err := audit.Decode(e.Bytes, &r); err != nil {
+	r := &x.rec
+	if err := audit.DecodeWith(e.Bytes, r, x.texts.of); err != nil {
 		return fmt.Errorf("record %d: %w", e.Seq, err)
 	}
 	seq, at := int64(e.Seq), e.Time.UnixNano()
@@ -95,9 +95,7 @@ func (x *Index) add(ctx context.Context, tx *sql.Tx, h *haul, e audit.Entry) err
 	} else {
 		h.days[day] = [2]int64{seq, seq}
 	}
-	for _, m := range marksOf(&r) {
-		h.marks = append(h.marks, pair{m, seq})
-	}
+	h.addMarks(r, seq)
 	name, err := x.name.id(ctx, tx, word{text: r.Identity})
 	if err != nil {
 		return err
@@ -108,8 +106,7 @@ func (x *Index) add(ctx context.Context, tx *sql.Tx, h *haul, e audit.Entry) err
 	if r.Path == "" {
 		return nil
 	}
-	alias, _ := audit.SecretName(r.Path, r.Mount)
-	path, err := x.path.id(ctx, tx, word{r.Path, alias})
+	path, err := x.path.id(ctx, tx, word{r.Path, x.alias(r)})
 	if err != nil {
 		return err
 	}
@@ -126,20 +123,34 @@ func (x *Index) add(ctx context.Context, tx *sql.Tx, h *haul, e audit.Entry) err
 	return nil
 }
 
-// marksOf are the numbers by which a record's lease, principal and request are found.
-func marksOf(r *audit.Record) []int64 {
-	var out []int64
+// alias is the name of the secret that a record's path is one of; empty where it is none.
+func (x *Index) alias(r *audit.Record) string {
+	k := [2]string{r.Path, r.Mount}
+	name, ok := x.aliases[k]
+	if !ok {
+		name, _ = audit.SecretName(r.Path, r.Mount)
+		if len(x.aliases) > maxWords {
+			clear(x.aliases)
+		}
+		x.aliases[k] = name
+	}
+	return name
+}
+
+// addMarks notes the numbers by which a record's lease, principal and request are found.
+func (h *haul) addMarks(r *audit.Record, seq int64) {
 	for _, m := range [...]struct{ kind, id string }{{"lease", r.LeaseID}, {"principal", r.Principal}, {"request", r.RequestID}} {
 		if m.id != "" {
-			out = append(out, mark(m.kind, m.id))
+			h.marks = append(h.marks, pair{mark(m.kind, m.id), seq})
 		}
 	}
-	return out
 }
 
 // mark stands for an id. Two ids may share one: whoever finds a record by it looks at the record, too.
 func mark(kind, id string) int64 {
-	sum := sha256.Sum256([]byte(kind + "\x00" + id))
+	var room [256]byte
+	b := append(append(append(room[:0], kind...), 0), id...)
+	sum := sha256.Sum256(b)
 	return int64(binary.LittleEndian.Uint64(sum[:]))
 }
 
