@@ -244,6 +244,9 @@ func (t *Tokens) Renew(ctx context.Context, accessor string, increment time.Dura
 	}
 	i := t.info(s)
 	i.TTL = i.Left
+	if !s.Expires.IsZero() {
+		i.TTL = s.Expires.Sub(s.Renewed) // as granted, not what is left when it is said
+	}
 	return i, warnings, nil
 }
 
