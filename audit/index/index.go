@@ -18,7 +18,7 @@ import (
 
 const (
 	batch = 10_000 // records taken in by one commit
-	pause = 200 * time.Millisecond
+	pause = time.Second // between commits: what is behind is read from the log
 )
 
 // Config is what an Index needs. All but the last group must be set.
