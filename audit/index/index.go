@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	batch = 10_000 // records taken in by one commit
+	batch = 10_000      // records taken in by one commit
 	pause = time.Second // between commits: what is behind is read from the log
 )
 
