@@ -27,7 +27,7 @@ demo: ## show what Bailiff does, against two real Vaults and a real PostgreSQL; 
 	$(GO) run ./deploy/demo
 
 servers: ## build or install the real servers that the tests and the demo need
-	@$(GO) run ./internal/testenv/cmd/servers ensure vault postgres consul-template sops go-clients
+	@$(GO) run ./internal/testenv/cmd/servers ensure vault postgres consul-template sops go-clients kubernetes
 
 test: servers ## run every test
 	$(GOTEST) -p 2 -timeout $(TIMEOUT) ./...
