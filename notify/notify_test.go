@@ -324,7 +324,7 @@ func TestATrailThatIsShorter(t *testing.T) {
 	m := w.start(hook(r.URL))
 	w.append(ended(0), ended(1), ended(2))
 	w.within("all have arrived", func() bool { return len(r.all()) == 3 })
-	m.stop()
+	m.stop() // the place of the last may not be noted yet: it would be sent again
 	w.trail = openTrail(t, t.TempDir())
 	w.cfg.Trail = w.trail
 	m = w.start(hook(r.URL))
@@ -333,7 +333,7 @@ func TestATrailThatIsShorter(t *testing.T) {
 	w.within("the next has arrived", func() bool { return len(r.all()) == 4 })
 	n := 0
 	err := w.trail.Query(t.Context(), audit.Query{Op: "notify"}, func(r *audit.Record) error {
-		if t.Log(r.Detail); strings.Contains(r.Detail, "lost: the trail ends at record 0, and webhook ops was at 3") {
+		if t.Log(r.Detail); regexp.MustCompile("lost: the trail ends at record 0, and webhook ops was at [23]:").MatchString(r.Detail) {
 			n++
 		}
 		return nil

@@ -123,7 +123,8 @@ func newUnder(t *testing.T) *under {
 	u.addr = ln.Addr().String()
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- serveUntil(ctx, u.httpServer(), ln) }()
+	front := u.httpServer()
+	go func() { ended <- serveUntil(ctx, front, ln) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {
@@ -358,7 +359,8 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- serveUntil(ctx, u.httpServer(), ln) }()
+	front := u.httpServer()
+	go func() { ended <- serveUntil(ctx, front, ln) }()
 	defer func() { stop(); <-ended }()
 	for what, wire := range map[string]string{
 		"nothing":             "",
