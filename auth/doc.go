@@ -130,3 +130,14 @@ func Again(change func() error) error {
 	}
 	return err
 }
+
+// Delete removes a document of a mount; one that is not there is no error.
+func Delete[T any](ctx context.Context, m *Mount, key string) error {
+	return Again(func() error {
+		d, err := Load[T](ctx, m, key)
+		if err != nil || d == nil {
+			return err
+		}
+		return m.Write(ctx, d.Remove(m))
+	})
+}

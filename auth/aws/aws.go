@@ -126,14 +126,7 @@ func (a *Method) writeClient(ctx context.Context, c *auth.Call) (*gate.Response,
 }
 
 func (a *Method) removeClient(ctx context.Context, c *auth.Call) (*gate.Response, error) {
-	err := auth.Again(func() error {
-		d, err := auth.Load[client](ctx, c.At, "client")
-		if err != nil || d == nil {
-			return err
-		}
-		return c.At.Write(ctx, d.Remove(c.At))
-	})
-	if err != nil {
+	if err := auth.Delete[client](ctx, c.At, "client"); err != nil {
 		return nil, err
 	}
 	return auth.Done("deleted the configuration"), nil

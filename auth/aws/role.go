@@ -44,14 +44,7 @@ func (a *Method) readRole(ctx context.Context, c *auth.Call) (*gate.Response, er
 }
 
 func (a *Method) removeRole(ctx context.Context, c *auth.Call) (*gate.Response, error) {
-	err := auth.Again(func() error {
-		d, err := auth.Load[role](ctx, c.At, roleKey(c.Args["name"]))
-		if err != nil || d == nil {
-			return err
-		}
-		return c.At.Write(ctx, d.Remove(c.At))
-	})
-	if err != nil {
+	if err := auth.Delete[role](ctx, c.At, roleKey(c.Args["name"])); err != nil {
 		return nil, err
 	}
 	return auth.Done("deleted role " + c.Args["name"]), nil

@@ -143,14 +143,7 @@ func (x *Method) read(ctx context.Context, c *auth.Call) (*gate.Response, error)
 }
 
 func (x *Method) remove(ctx context.Context, c *auth.Call) (*gate.Response, error) {
-	err := auth.Again(func() error {
-		d, err := auth.Load[role](ctx, c.At, key(c.Args["name"]))
-		if err != nil || d == nil {
-			return err
-		}
-		return c.At.Write(ctx, d.Remove(c.At))
-	})
-	if err != nil {
+	if err := auth.Delete[role](ctx, c.At, key(c.Args["name"])); err != nil {
 		return nil, err
 	}
 	return auth.Done("deleted the certificate " + c.Args["name"]), nil

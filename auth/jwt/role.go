@@ -77,14 +77,7 @@ func (j *Method) readRole(ctx context.Context, c *auth.Call) (*gate.Response, er
 }
 
 func (j *Method) deleteRole(ctx context.Context, c *auth.Call) (*gate.Response, error) {
-	err := auth.Again(func() error {
-		d, err := loadRole(ctx, c.At, c.Args["name"])
-		if err != nil || d == nil {
-			return err
-		}
-		return c.At.Write(ctx, d.Remove(c.At))
-	})
-	if err != nil {
+	if err := auth.Delete[role](ctx, c.At, roleKey(c.Args["name"])); err != nil {
 		return nil, err
 	}
 	return auth.Done("deleted role " + c.Args["name"]), nil

@@ -131,14 +131,7 @@ func (k *mapping) remove(ctx context.Context, c *auth.Call) (*gate.Response, err
 	if err != nil {
 		return nil, err
 	}
-	err = auth.Again(func() error {
-		d, err := auth.Load[mapped](ctx, c.At, key)
-		if err != nil || d == nil {
-			return err
-		}
-		return c.At.Write(ctx, d.Remove(c.At))
-	})
-	if err != nil {
+	if err := auth.Delete[mapped](ctx, c.At, key); err != nil {
 		return nil, err
 	}
 	return auth.Done("deleted " + k.path + "/" + c.Args["name"]), nil

@@ -163,14 +163,7 @@ func empty(v any) bool {
 }
 
 func (u *Method) remove(ctx context.Context, c *auth.Call) (*gate.Response, error) {
-	err := auth.Again(func() error {
-		d, err := auth.Load[user](ctx, c.At, key(c.Args["name"]))
-		if err != nil || d == nil {
-			return err
-		}
-		return c.At.Write(ctx, d.Remove(c.At))
-	})
-	if err != nil {
+	if err := auth.Delete[user](ctx, c.At, key(c.Args["name"])); err != nil {
 		return nil, err
 	}
 	return auth.Done("deleted user " + c.Args["name"]), nil
